@@ -1,0 +1,304 @@
+//! Where settings come from: flags over `TICKGEN_*` variables over a config file over defaults.
+//!
+//! Values stay texts here, each with its source; [`crate::plan`] gives them meaning. What is wrong is
+//! gathered, not thrown: a user sees every mistake at once.
+
+use crate::settings::{Key, SETTINGS};
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// On the command line.
+    Flag,
+    /// In the environment.
+    Variable,
+    /// In a config file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// Nowhere: the default.
+    Default,
+}
+
+/// A value as it was given: one text, or several for a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// The texts.
+    pub texts: Vec<String>,
+    /// Where they were given.
+    pub source: Source,
+}
+
+/// A mistake in the configuration: which setting, where, which value, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    name: String,
+    raw: Option<Raw>,
+    problem: String,
+}
+
+impl ConfigError {
+    /// A mistake in the value of a setting.
+    pub(crate) fn new(key: Key, raw: &Raw, problem: impl fmt::Display) -> Self {
+        Self { name: key.setting().name.to_owned(), raw: Some(raw.clone()), problem: problem.to_string() }
+    }
+
+    fn elsewhere(name: impl Into<String>, problem: impl fmt::Display) -> Self {
+        Self { name: name.into(), raw: None, problem: problem.to_string() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, raw, problem } = self;
+        let Some(Raw { texts, source }) = raw else {
+            return write!(f, "{name}: {problem}");
+        };
+        let value = texts.join(", ");
+        match source {
+            Source::Flag => write!(f, "--{name} {value}: {problem}"),
+            Source::Variable => {
+                let variable = Key::named(name).map_or_else(|| name.clone(), |key| key.setting().variable());
+                write!(f, "{variable}={value}: {problem}")
+            }
+            Source::File { path, line } => {
+                write!(f, "{}:{line}: {name} = {value}: {problem}", path.display())
+            }
+            Source::Default => write!(f, "{name} (default {value}): {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Every setting with its value and source.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    values: HashMap<Key, Raw>,
+}
+
+impl Settings {
+    /// Layers the sources. Returns what could be read, and every mistake.
+    #[must_use]
+    pub fn layer(
+        file: Option<(&Path, &str)>,
+        variables: impl IntoIterator<Item = (String, String)>,
+        flags: Vec<(Key, Raw)>,
+    ) -> (Self, Vec<ConfigError>) {
+        let mut errors = Vec::new();
+        let mut values: HashMap<Key, Raw> =
+            SETTINGS.iter().map(|(key, s)| (*key, default(s.default))).collect();
+        if let Some((path, text)) = file {
+            values.extend(from_file(path, text, &mut errors));
+        }
+        values.extend(from_variables(variables, &mut errors));
+        values.extend(flags);
+        for (key, raw) in &values {
+            if raw.texts.len() > 1 && !key.setting().list {
+                errors.push(ConfigError::new(*key, raw, "takes one value, not a list"));
+            }
+        }
+        (Self { values }, errors)
+    }
+
+    /// The value of a setting as it was given.
+    ///
+    /// # Panics
+    /// Never: every key has a value, its default at least.
+    #[must_use]
+    pub fn get(&self, key: Key) -> &Raw {
+        &self.values[&key]
+    }
+}
+
+fn default(text: &str) -> Raw {
+    Raw { texts: vec![text.to_owned()], source: Source::Default }
+}
+
+fn from_variables(
+    variables: impl IntoIterator<Item = (String, String)>,
+    errors: &mut Vec<ConfigError>,
+) -> Vec<(Key, Raw)> {
+    let mut values = Vec::new();
+    for (variable, text) in variables {
+        let Some(rest) = variable.strip_prefix("TICKGEN_") else {
+            continue;
+        };
+        // Kubernetes gives every container TICKGEN_SERVICE_HOST, TICKGEN_PORT_9090_TCP and the like
+        // when there is a service called tickgen.
+        if rest == "CONFIG" || rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_") {
+            continue;
+        }
+        let name = rest.to_lowercase().replace('_', "-");
+        match Key::named(&name) {
+            Some(key) => {
+                // `;` parts the values of a list, as thresholds have spaces and tickers commas.
+                let texts = if key.setting().list {
+                    text.split(';').map(str::to_owned).collect()
+                } else {
+                    vec![text]
+                };
+                values.push((key, Raw { texts, source: Source::Variable }));
+            }
+            None => errors.push(ConfigError::elsewhere(variable.clone(), unknown("variable", &name))),
+        }
+    }
+    values
+}
+
+fn from_file(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(Key, Raw)> {
+    let line_at = |offset: usize| 1 + text.bytes().take(offset).filter(|&b| b == b'\n').count();
+    let place = |offset: usize| format!("{}:{}", path.display(), line_at(offset));
+    let table = match DeTable::parse(text) {
+        Ok(table) => table.into_inner(),
+        Err(error) => {
+            let offset = error.span().map_or(0, |span| span.start);
+            errors.push(ConfigError::elsewhere(place(offset), error.message()));
+            return Vec::new();
+        }
+    };
+    let mut values = Vec::new();
+    for (name, value) in table {
+        let offset = name.span().start;
+        let name: &str = name.get_ref();
+        let Some(key) = Key::named(name) else {
+            errors.push(ConfigError::elsewhere(place(offset), unknown("key", name)));
+            continue;
+        };
+        let source = Source::File { path: path.to_owned(), line: line_at(offset) };
+        let texts = match value.get_ref() {
+            DeValue::Array(items) => items.iter().map(|item| scalar(item.get_ref())).collect(),
+            one => scalar(one).map(|text| vec![text]),
+        };
+        match texts {
+            Some(texts) => values.push((key, Raw { texts, source })),
+            None => errors.push(ConfigError::elsewhere(
+                place(offset),
+                format!("{name}: expected {}, not a table or a date", key.setting().value),
+            )),
+        }
+    }
+    values
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(truth) => Some(truth.to_string()),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+fn unknown(what: &str, name: &str) -> String {
+    let closest = SETTINGS
+        .iter()
+        .map(|(_, setting)| (distance(name, setting.name), setting.name))
+        .min()
+        .filter(|(distance, _)| *distance <= 2);
+    match closest {
+        Some((_, near)) if what == "key" => format!("unknown key {name}; did you mean {near}?"),
+        Some((_, near)) => format!(
+            "unknown setting; did you mean {}?",
+            Key::named(near).map_or_else(String::new, |k| k.setting().variable())
+        ),
+        None if what == "key" => format!("unknown key {name}; tickgen --help lists every setting"),
+        None => "unknown setting; tickgen --help lists every setting".to_owned(),
+    }
+}
+
+/// The Levenshtein distance, for suggestions.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, cb) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(ca != cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn layered(file: &str, variables: &[(&str, &str)], flags: &[(Key, &str)]) -> (Settings, Vec<String>) {
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let flags = flags
+            .iter()
+            .map(|(key, text)| (*key, Raw { texts: vec![(*text).to_owned()], source: Source::Flag }))
+            .collect();
+        let (settings, errors) = Settings::layer(Some((Path::new("c.toml"), file)), variables, flags);
+        (settings, errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn flags_win_over_variables_over_the_file_over_defaults() {
+        let (settings, errors) = layered(
+            "rps = 1\nlinger = \"1ms\"\nseed = 1\n",
+            &[("TICKGEN_RPS", "2"), ("TICKGEN_LINGER", "2ms"), ("PATH", "/bin")],
+            &[(Key::Rps, "3")],
+        );
+        assert_eq!(errors, [] as [&str; 0]);
+        let text = |key| settings.get(key).texts[0].as_str();
+        assert_eq!(
+            (text(Key::Rps), text(Key::Linger), text(Key::Seed), text(Key::Backoff)),
+            ("3", "2ms", "1", "50ms")
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_place() {
+        let (_, mut errors) = layered(
+            "rsp = 5\n\n# comment\nlinger = { a = 1 }\nzzz = 1\nrps = [1, 2]\n",
+            &[("TICKGEN_LINGR", "1ms"), ("TICKGEN_SERVICE_HOST", "10.0.0.1"), ("TICKGEN_PORT", "tcp://")],
+            &[],
+        );
+        errors.sort();
+        assert_eq!(
+            errors,
+            [
+                "TICKGEN_LINGR: unknown setting; did you mean TICKGEN_LINGER?",
+                "c.toml:1: unknown key rsp; did you mean rps?",
+                "c.toml:4: linger: expected TIME, not a table or a date",
+                "c.toml:5: unknown key zzz; tickgen --help lists every setting",
+                "c.toml:6: rps = 1, 2: takes one value, not a list",
+            ]
+        );
+    }
+
+    #[test]
+    fn broken_toml_is_told_with_its_line() {
+        let (_, errors) = layered("rps = 5\nlinger = \n", &[], &[]);
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].starts_with("c.toml:2: "), "{}", errors[0]);
+    }
+
+    #[test]
+    fn lists_are_arrays_in_the_file() {
+        let (settings, errors) =
+            layered("tickers = [\"A,B\", \"C\"]\n", &[("TICKGEN_THRESHOLD", "a < 1;b < 2")], &[]);
+        assert_eq!(errors, [] as [&str; 0]);
+        assert_eq!(settings.get(Key::Tickers).texts, ["A,B", "C"]);
+        assert_eq!(settings.get(Key::Threshold).texts, ["a < 1", "b < 2"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_is_read_without_panic(text in "\\PC{0,80}") {
+            let _ = layered(&text, &[], &[]);
+        }
+    }
+}

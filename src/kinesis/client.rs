@@ -1,0 +1,384 @@
+use super::limits::StreamLimits;
+use super::protocol::{StreamRef, read_answer};
+use super::{
+    Answer, PutRecords, RequestError, RequestErrorKind, Shard, ShardId, ShardMap, ShardMapError, errors,
+};
+use aws_sdk_kinesis::config::interceptors::{
+    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::timeout::TimeoutConfig;
+use aws_sdk_kinesis::config::{
+    ConfigBag, Credentials, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
+};
+use aws_sdk_kinesis::error::BoxError;
+use aws_sdk_kinesis::types::{ShardFilter, ShardFilterType, StreamDescriptionSummary, StreamMode};
+use aws_smithy_http_client::pool::{ConnectionEvent, ConnectionPool};
+use aws_smithy_http_client::{pool, proxy, tls};
+use aws_smithy_json::protocol::aws_json_rpc::AwsJsonRpcProtocol;
+use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use aws_smithy_runtime_api::http::{Request, Response};
+use aws_smithy_schema::protocol::{ClientProtocol, ClientProtocolInner};
+use aws_smithy_schema::serde::{SerdeError, SerializableStruct, ShapeDeserializer};
+use aws_smithy_schema::{Schema, ShapeId};
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::endpoint::Endpoint;
+use aws_smithy_types::error::metadata::Builder as ErrorMetadataBuilder;
+use bytes::Bytes;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How to reach the stream. What is `None` comes from where the AWS CLI takes it: `AWS_*`
+/// variables, the shared config files, the machine's role.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The stream.
+    pub stream: StreamRef,
+    /// The service's address in place of AWS's own.
+    pub endpoint_url: Option<String>,
+    /// The AWS region.
+    pub region: Option<String>,
+    /// The profile of the shared config files.
+    pub profile: Option<String>,
+    /// Access key and secret in place of the credentials chain, for the embedded Kinesis.
+    pub static_credentials: Option<(&'static str, &'static str)>,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// How long a connection may take to come about.
+    pub connect_timeout: Duration,
+    /// How long one attempt may take, connecting included.
+    pub attempt_timeout: Duration,
+}
+
+/// A client of one stream.
+#[derive(Clone, Debug)]
+pub struct Client {
+    stream: StreamRef,
+    control: aws_sdk_kinesis::Client,
+    data: aws_sdk_kinesis::Client,
+    connections: Arc<AtomicUsize>,
+}
+
+/// What a stream says of itself.
+#[derive(Clone, Debug)]
+pub struct StreamInfo {
+    /// Its full name.
+    pub arn: String,
+    /// What it takes in one record and one request.
+    pub limits: StreamLimits,
+    /// Whether its capacity follows its use.
+    pub on_demand: bool,
+}
+
+/// Why a stream could not be looked at, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The service answered with an error, or not at all.
+    #[error("{operation} of stream {stream}: {error}")]
+    Request {
+        /// The operation of the API.
+        operation: &'static str,
+        /// The stream's name or ARN.
+        stream: String,
+        /// What was said, and advice.
+        error: RequestError,
+    },
+    /// The shards that were listed do not share out the hash keys: the stream is being resharded.
+    #[error(transparent)]
+    Map(#[from] ShardMapError),
+    /// The client could not be built.
+    #[error("cannot make an HTTP client: {0}")]
+    Build(#[source] BoxError),
+}
+
+impl StreamError {
+    /// Whether asking again may bring an answer.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Request { error, .. } => error.kind != RequestErrorKind::Fatal,
+            Self::Map(_) => true,
+            Self::Build(_) => false,
+        }
+    }
+}
+
+impl Client {
+    /// A client of the stream of `config`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// If no HTTP client can be built.
+    pub async fn connect(config: &ClientConfig) -> Result<Self, StreamError> {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let http = http_client(config.max_connections, &connections)?;
+        let mut loader = aws_config::from_env().http_client(http);
+        if let Some(profile) = &config.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &config.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(url) = &config.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        if let Some((key, secret)) = config.static_credentials {
+            loader = loader.credentials_provider(Credentials::new(key, secret, None, None, "embedded"));
+        }
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(config.connect_timeout)
+            .operation_attempt_timeout(config.attempt_timeout)
+            .build();
+        let base = aws_sdk_kinesis::config::Builder::from(&loader.load().await)
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .timeout_config(timeouts);
+        Ok(Self {
+            stream: config.stream.clone(),
+            control: aws_sdk_kinesis::Client::from_conf(base.clone().build()),
+            data: aws_sdk_kinesis::Client::from_conf(base.protocol(WireProtocol::new()).build()),
+            connections,
+        })
+    }
+
+    /// The number of open connections.
+    #[must_use]
+    pub fn connections(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.connections)
+    }
+
+    /// `DescribeStreamSummary`.
+    ///
+    /// # Errors
+    /// If the stream is not there, or cannot be asked.
+    pub async fn describe(&self) -> Result<StreamInfo, StreamError> {
+        let request = match &self.stream {
+            StreamRef::Name(name) => self.control.describe_stream_summary().stream_name(name),
+            StreamRef::Arn(arn) => self.control.describe_stream_summary().stream_arn(arn),
+        };
+        let answer = request.send().await.map_err(|error| self.failed("DescribeStreamSummary", &error))?;
+        let summary = answer.stream_description_summary();
+        let mode = summary
+            .and_then(|s| s.stream_mode_details())
+            .map(aws_sdk_kinesis::types::StreamModeDetails::stream_mode);
+        let record_size = summary.and_then(StreamDescriptionSummary::max_record_size_in_kib);
+        Ok(StreamInfo {
+            arn: summary.map_or_else(String::new, |s| s.stream_arn().to_owned()),
+            limits: StreamLimits::new(record_size),
+            on_demand: mode == Some(&StreamMode::OnDemand),
+        })
+    }
+
+    /// The open shards, by `ListShards`.
+    ///
+    /// # Errors
+    /// If they cannot be listed, or do not share out the hash keys at the moment.
+    pub async fn shard_map(&self) -> Result<ShardMap, StreamError> {
+        let latest = ShardFilter::builder().r#type(ShardFilterType::AtLatest).build();
+        let latest = latest.map_err(|error| StreamError::Build(error.into()))?;
+        let mut shards = Vec::new();
+        let mut next_token: Option<String> = None;
+        loop {
+            // A page is asked for by its token alone.
+            let request = match (&next_token, &self.stream) {
+                (Some(token), _) => self.control.list_shards().next_token(token),
+                (None, StreamRef::Name(name)) => {
+                    self.control.list_shards().stream_name(name).shard_filter(latest.clone())
+                }
+                (None, StreamRef::Arn(arn)) => {
+                    self.control.list_shards().stream_arn(arn).shard_filter(latest.clone())
+                }
+            };
+            let page = request.send().await.map_err(|error| self.failed("ListShards", &error))?;
+            shards.extend(page.shards().iter().filter_map(open_shard));
+            next_token = page.next_token().map(str::to_owned);
+            if next_token.is_none() {
+                return Ok(ShardMap::new(shards)?);
+            }
+        }
+    }
+
+    fn failed<E>(&self, operation: &'static str, error: &aws_sdk_kinesis::error::SdkError<E>) -> StreamError
+    where
+        E: aws_sdk_kinesis::error::ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        StreamError::Request {
+            operation,
+            stream: self.stream.as_str().to_owned(),
+            error: errors::classify(error),
+        }
+    }
+}
+
+/// Reads a listed shard; `None` if it is closed (servers that ignore `AT_LATEST` list those too).
+fn open_shard(shard: &aws_sdk_kinesis::types::Shard) -> Option<Shard> {
+    let range = shard.hash_key_range()?;
+    let open = shard.sequence_number_range().is_none_or(|r| r.ending_sequence_number().is_none());
+    open.then_some(Shard {
+        id: ShardId::parse(shard.shard_id())?,
+        first: range.starting_hash_key().parse().ok()?,
+        last: range.ending_hash_key().parse().ok()?,
+    })
+}
+
+fn http_client(max_connections: usize, open: &Arc<AtomicUsize>) -> Result<pool::Client, StreamError> {
+    let counter = Arc::clone(open);
+    let pool = ConnectionPool::builder()
+        .max_connections_per_host(max_connections)
+        .proxy_config(proxy::ProxyConfig::from_env())
+        .event_listener(move |event: &ConnectionEvent<'_>| {
+            match event {
+                ConnectionEvent::Opened(_) => counter.fetch_add(1, Ordering::Relaxed),
+                ConnectionEvent::PhysicalClose(_) => counter.fetch_sub(1, Ordering::Relaxed),
+                _ => 0,
+            };
+        })
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https()
+        .map_err(|error| StreamError::Build(error.into()))?;
+    pool::Client::new(&pool).map_err(|error| StreamError::Build(error.into()))
+}
+
+impl PutRecords for Client {
+    async fn put_records(&self, body: Bytes) -> Answer {
+        let exchange = Arc::new(Exchange { body, answer: OnceLock::new() });
+        // The stream is named in the body; it is named here too for the endpoint rules (an ARN
+        // leads to the account's own endpoint).
+        let request = match &self.stream {
+            StreamRef::Name(name) => self.data.put_records().stream_name(name),
+            StreamRef::Arn(arn) => self.data.put_records().stream_arn(arn),
+        };
+        let sent = request.customize().interceptor(ExchangeBody(Arc::clone(&exchange))).send().await;
+        match (sent, exchange.answer.get()) {
+            (Ok(_), Some(answer)) => answer.clone(),
+            (Ok(_), None) => Answer::Failed(RequestError {
+                kind: RequestErrorKind::Malformed,
+                text: "an answer without a body".into(),
+            }),
+            (Err(error), _) => Answer::Failed(errors::classify(&error)),
+        }
+    }
+}
+
+/// One request body on its way out, and the answer read from the response.
+#[derive(Debug)]
+struct Exchange {
+    body: Bytes,
+    answer: OnceLock<Answer>,
+}
+
+/// Puts the body, written by the producer, in place of the SDK's before it is signed, and reads the
+/// answer straight from the response: no structure is built per entry on either way.
+#[derive(Debug)]
+struct ExchangeBody(Arc<Exchange>);
+
+#[dyn_dispatch_hint]
+impl Intercept for ExchangeBody {
+    fn name(&self) -> &'static str {
+        "ExchangeBody"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let length = self.0.body.len().to_string();
+        request.headers_mut().try_insert("content-length", length)?;
+        *request.body_mut() = SdkBody::from(self.0.body.clone());
+        Ok(())
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        if let (true, Some(body)) = (response.status().is_success(), response.body().bytes()) {
+            let _ = self.0.answer.set(read_answer(body));
+        }
+        Ok(())
+    }
+}
+
+/// The SDK's awsJson1.1, but for answers to `PutRecords`: those are read by [`ExchangeBody`], so the
+/// SDK is given an empty result to build its own structures from.
+#[derive(Debug)]
+struct WireProtocol(AwsJsonRpcProtocol);
+
+impl WireProtocol {
+    fn new() -> Self {
+        Self(AwsJsonRpcProtocol::aws_json_1_1())
+    }
+}
+
+impl ClientProtocolInner for WireProtocol {
+    type Request = Request;
+    type Response = Response;
+
+    fn protocol_id(&self) -> &ShapeId<'static> {
+        ClientProtocol::protocol_id(&self.0)
+    }
+
+    fn serialize_request(
+        &self,
+        input: &dyn SerializableStruct,
+        input_schema: &Schema<'_>,
+        endpoint: &str,
+        cfg: &ConfigBag,
+    ) -> Result<Request, SerdeError> {
+        ClientProtocol::serialize_request(&self.0, input, input_schema, endpoint, cfg)
+    }
+
+    fn deserialize_response<'a>(
+        &self,
+        _: &'a Response,
+        _: &Schema<'_>,
+        _: &'a ConfigBag,
+    ) -> Result<Box<dyn ShapeDeserializer + 'a>, SerdeError> {
+        let codec = ClientProtocolInner::payload_codec(self)
+            .ok_or_else(|| SerdeError::custom("awsJson has a codec"))?;
+        Ok(codec.create_deserializer(br#"{"Records":[]}"#))
+    }
+
+    fn parse_error_metadata(
+        &self,
+        response: &Response,
+        cfg: &ConfigBag,
+    ) -> Result<ErrorMetadataBuilder, SerdeError> {
+        ClientProtocol::parse_error_metadata(&self.0, response, cfg)
+    }
+
+    fn deserialize_error_response<'a>(
+        &self,
+        response: &'a Response,
+        cfg: &'a ConfigBag,
+    ) -> Result<Box<dyn ShapeDeserializer + 'a>, SerdeError> {
+        ClientProtocol::deserialize_error_response(&self.0, response, cfg)
+    }
+
+    fn update_endpoint(
+        &self,
+        request: &mut Request,
+        endpoint: &Endpoint,
+        cfg: &ConfigBag,
+    ) -> Result<(), SerdeError> {
+        ClientProtocol::update_endpoint(&self.0, request, endpoint, cfg)
+    }
+
+    fn payload_codec(&self) -> Option<&dyn aws_smithy_schema::codec::DynCodec> {
+        ClientProtocol::payload_codec(&self.0)
+    }
+
+    fn event_stream_media_type(&self) -> Option<&str> {
+        ClientProtocol::event_stream_media_type(&self.0)
+    }
+
+    fn parse_event_stream_error_metadata(&self, payload: &[u8]) -> Result<ErrorMetadataBuilder, SerdeError> {
+        ClientProtocol::parse_event_stream_error_metadata(&self.0, payload)
+    }
+}

@@ -1,0 +1,173 @@
+//! From the SDK's errors to what follows from them, and what a person can do about it.
+
+use super::{RequestError, RequestErrorKind as Kind};
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use std::error::Error;
+use std::io::ErrorKind as Io;
+
+/// The kind of a failed request. Where it is not certain that nothing was stored, the kind says so:
+/// see [`Kind::leaves_fate_open`].
+pub(super) fn classify<E>(error: &SdkError<E>) -> RequestError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let status = error.raw_response().map(|r| r.status().as_u16());
+    let kind = match error {
+        SdkError::ConstructionFailure(_) => Kind::Fatal,
+        SdkError::TimeoutError(_) => Kind::TimedOut,
+        // Only connecting has a timeout of its own at this level.
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => Kind::NotSent,
+        SdkError::DispatchFailure(_) if before_sending(error) => Kind::NotSent,
+        SdkError::DispatchFailure(failure) if failure.is_user() => Kind::Fatal,
+        SdkError::DispatchFailure(_) => Kind::ConnectionCut,
+        _ => by_status(error.code(), status),
+    };
+    RequestError { kind, text: describe(error, kind, status) }
+}
+
+fn by_status(code: Option<&str>, status: Option<u16>) -> Kind {
+    match (code, status) {
+        (Some(code), _) if is_throttle(code) => Kind::Throttled,
+        (_, Some(429)) => Kind::Throttled,
+        (_, Some(408)) => Kind::TimedOut,
+        (_, Some(500..)) => Kind::ServerError,
+        (_, Some(400..)) => Kind::Fatal,
+        // HTTP 200 that broke off or could not be read.
+        _ => Kind::ConnectionCut,
+    }
+}
+
+fn is_throttle(code: &str) -> bool {
+    matches!(
+        code,
+        "ProvisionedThroughputExceededException"
+            | "KMSThrottlingException"
+            | "LimitExceededException"
+            | "RequestLimitExceeded"
+            | "Throttling"
+            | "ThrottlingException"
+    )
+}
+
+/// Whether the request certainly failed before a byte of it was sent: the name did not resolve, no
+/// connection came about, or there were no credentials to sign it with.
+fn before_sending(error: &(dyn Error + 'static)) -> bool {
+    let mut chain = std::iter::successors(Some(error), |e| (*e).source());
+    chain.any(|e| {
+        let io = e.downcast_ref::<std::io::Error>().is_some_and(|io| {
+            matches!(
+                io.kind(),
+                Io::ConnectionRefused | Io::HostUnreachable | Io::NetworkUnreachable | Io::AddrNotAvailable
+            )
+        });
+        let text = e.to_string();
+        io || text.contains("dns error")
+            || text.contains("failed to lookup address")
+            || text.contains("credential")
+    })
+}
+
+fn describe<E>(error: &SdkError<E>, kind: Kind, status: Option<u16>) -> String
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let said = match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        _ => match (kind, status) {
+            (Kind::TimedOut, _) => "no answer within the attempt timeout".to_owned(),
+            (_, Some(status)) => format!("HTTP {status}: {}", innermost(error)),
+            _ => innermost(error),
+        },
+    };
+    match advice(error.code(), &said) {
+        Some(advice) => format!("{said}. {advice}"),
+        None => said,
+    }
+}
+
+/// The cause at the bottom of the chain: the SDK's own wrappers ("dispatch failure") say little.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<String> =
+        std::iter::successors(Some(error), |e| (*e).source()).map(ToString::to_string).collect();
+    texts.dedup();
+    match texts.len() {
+        0 => DisplayErrorContext(error).to_string(),
+        1 => texts.remove(0),
+        n => texts[n.saturating_sub(2)..].join(": "),
+    }
+}
+
+/// What a person can do about an error that no retry mends.
+fn advice(code: Option<&str>, said: &str) -> Option<&'static str> {
+    if code.is_none() && said.contains("credential") {
+        return Some(
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose a --profile, or give the machine a role.",
+        );
+    }
+    Some(match code? {
+        "ResourceNotFoundException" => {
+            "Check --stream, --region and the account of your credentials (aws kinesis list-streams)."
+        }
+        "AccessDeniedException" | "AccessDenied" => {
+            "Allow the role kinesis:PutRecords, kinesis:ListShards and kinesis:DescribeStreamSummary on the stream."
+        }
+        "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "IncompleteSignature"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationTokenException"
+        | "SignatureDoesNotMatch" => "Check the access key and secret (aws sts get-caller-identity).",
+        "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => {
+            "Renew the session credentials, and check this machine's clock."
+        }
+        "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException"
+        | "KMSOptInRequired" => {
+            "Check the stream's KMS key and the role's right to use it (kms:GenerateDataKey)."
+        }
+        "ValidationException" | "InvalidArgumentException" | "SerializationException" => {
+            "The stream refuses the request itself: check record sizes against its limits (--payload-bytes, --batch-bytes)."
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_and_codes_lead_to_kinds() {
+        for (code, status, kind) in [
+            (Some("ProvisionedThroughputExceededException"), Some(400), Kind::Throttled),
+            (Some("KMSThrottlingException"), Some(400), Kind::Throttled),
+            (None, Some(429), Kind::Throttled),
+            (Some("InternalFailure"), Some(500), Kind::ServerError),
+            (None, Some(503), Kind::ServerError),
+            (None, Some(408), Kind::TimedOut),
+            (Some("ResourceNotFoundException"), Some(400), Kind::Fatal),
+            (None, Some(403), Kind::Fatal),
+            (None, Some(200), Kind::ConnectionCut),
+            (None, None, Kind::ConnectionCut),
+        ] {
+            assert_eq!(by_status(code, status), kind, "{code:?} {status:?}");
+        }
+    }
+
+    #[test]
+    fn fatal_errors_come_with_advice() {
+        for code in [
+            "ResourceNotFoundException",
+            "AccessDeniedException",
+            "UnrecognizedClientException",
+            "ExpiredTokenException",
+            "ValidationException",
+            "KMSAccessDeniedException",
+        ] {
+            assert!(advice(Some(code), code).is_some(), "{code}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Where: the stream, its shards and limits, the wire, and the client.
+//!
+//! The one room that names the AWS SDK.
+
+mod answer;
+mod client;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+mod errors;
+pub mod limits;
+pub mod protocol;
+mod shard_map;
+
+pub use answer::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind};
+pub use client::{Client, ClientConfig, StreamError, StreamInfo};
+pub use shard_map::{Shard, ShardId, ShardMap, ShardMapError, hash_key};
+
+use bytes::Bytes;
+
+/// The send step: one attempt at one `PutRecords` request.
+pub trait PutRecords: Clone + Send + Sync + 'static {
+    /// Sends a body made by [`protocol::BodyWriter`] and reads the answer. It never retries: the
+    /// producer owns every retry.
+    fn put_records(&self, body: Bytes) -> impl Future<Output = Answer> + Send;
+}

@@ -1,0 +1,18 @@
+//! tickgen offers a Kinesis stream a load, exactly as scheduled, and accounts for every record.
+//!
+//! The way of a record: [`load`] says when it is due and [`tick`] what it is; [`producer`] makes it,
+//! packs it, waits for its shard, sends it and settles it exactly once; [`kinesis`] is where it goes;
+//! [`observe`] and [`admin`] show what became of it. [`settings`], [`config`] and [`plan`] lead from
+//! flags, variables and config.toml to a validated plan, and [`run`] carries one out.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod kinesis;
+pub mod load;
+pub mod observe;
+pub mod plan;
+pub mod producer;
+pub mod run;
+pub mod settings;
+pub mod tick;

@@ -1,0 +1,58 @@
+use crate::load::{Nanos, SECOND};
+use crate::producer::Snapshot;
+use hdrhistogram::Histogram;
+use std::fmt::Write as _;
+
+/// Progress lines: what happened since the line before.
+#[derive(Debug)]
+pub struct Progress {
+    target_rps: Option<f64>,
+    ends: Option<Nanos>,
+    last: Option<Snapshot>,
+}
+
+impl Progress {
+    /// Lines of a run with this target and end.
+    #[must_use]
+    pub fn new(target_rps: Option<f64>, ends: Option<Nanos>) -> Self {
+        Self { target_rps, ends, last: None }
+    }
+
+    /// The line for the time since the last call.
+    pub fn line(&mut self, now: Snapshot) -> String {
+        let empty = Snapshot::empty();
+        let last = self.last.as_ref().unwrap_or(&empty);
+        let ledger = &now.account.ledger;
+        let seconds = (now.elapsed.saturating_sub(last.elapsed)).max(1) as f64 / SECOND as f64;
+        let per_second = (ledger.acked - last.account.ledger.acked) as f64 / seconds;
+        let target = self.target_rps.map_or_else(|| "max".to_owned(), |rate| format!("{rate}"));
+        let mut line = format!("{:>5.0}s", now.elapsed as f64 / SECOND as f64);
+        // Writing to a String cannot fail.
+        if let Some(ends) = self.ends {
+            let _ = write!(line, " of {}s", ends.div_ceil(SECOND));
+        }
+        let _ = write!(line, "  {per_second:>8.0}/s of {target}  acked {}", ledger.acked);
+        if let Some(p99) = interval_p99(&now, last) {
+            let _ = write!(line, "  p99 {p99:.1} ms");
+        }
+        for (name, value) in [
+            ("backlog", now.backlog_records),
+            ("throttled", now.account.throttled_entries - last.account.throttled_entries),
+            ("dropped", ledger.dropped),
+            ("lost", ledger.lost()),
+        ] {
+            if value > 0 {
+                let _ = write!(line, "  {name} {value}");
+            }
+        }
+        self.last = Some(now);
+        line
+    }
+}
+
+/// The 99th percentile of the response times since `last`, in milliseconds.
+fn interval_p99(now: &Snapshot, last: &Snapshot) -> Option<f64> {
+    let mut times: Histogram<u64> = now.account.response_time.histogram().clone();
+    times.subtract(last.account.response_time.histogram()).ok()?;
+    (!times.is_empty()).then(|| times.value_at_quantile(0.99) as f64 / 1000.0)
+}

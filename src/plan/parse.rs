@@ -1,0 +1,219 @@
+//! Texts to values; what is wrong is said in a sentence for the user.
+
+use crate::load::{MILLISECOND, Nanos, Rate, SECOND};
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+pub(super) fn told<E: Display>(error: E) -> String {
+    error.to_string()
+}
+
+/// `5000`, `0.5`, or `max` for none.
+pub(super) fn rate(text: &str) -> Result<Option<Rate>, String> {
+    if text == "max" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| format!("{error}, or max"))
+}
+
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a whole number".to_owned())
+}
+
+pub(super) fn positive(text: &str) -> Result<u64, String> {
+    match number(text)? {
+        0 => Err("must be more than 0".into()),
+        n => Ok(n),
+    }
+}
+
+pub(super) fn between(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
+    move |text| match text.parse() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n),
+        _ => Err(format!("expected a whole number from {least} to {most}")),
+    }
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("expected true or false".into()),
+    }
+}
+
+/// `500us`, `10ms`, `1.5s`, `2m`, `1h`, or `0`.
+pub(super) fn time(text: &str) -> Result<Nanos, String> {
+    let wrong = || "expected a time with its unit, such as 500ms, 30s, 5m or 1h".to_owned();
+    if text == "0" {
+        return Ok(0);
+    }
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(unit_at);
+    let unit = match unit {
+        "us" => MILLISECOND / 1000,
+        "ms" => MILLISECOND,
+        "s" => SECOND,
+        "m" => 60 * SECOND,
+        "h" => 3600 * SECOND,
+        _ => return Err(wrong()),
+    };
+    scaled(number, unit).ok_or_else(wrong)
+}
+
+pub(super) fn positive_time(text: &str) -> Result<Nanos, String> {
+    match time(text)? {
+        0 => Err("must be more than 0".into()),
+        nanos => Ok(nanos),
+    }
+}
+
+/// `51200`, `64KiB`, `5MiB`, `1GiB`, or decimal `KB`, `MB`, `GB`.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let wrong = || "expected a size in bytes, such as 51200, 64KiB or 4MiB".to_owned();
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let unit = match unit {
+        "" | "B" => 1,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    scaled(number, unit).and_then(|bytes| usize::try_from(bytes).ok()).ok_or_else(wrong)
+}
+
+/// A plain decimal number times `unit`, exact to a thousandth; below 2^63.
+fn scaled(number: &str, unit: u64) -> Option<u64> {
+    let number = number.trim_end();
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |s: &str| !s.is_empty() && s.len() <= 18 && s.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let tenth_powers = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let parts = whole.parse::<u128>().ok()? * tenth_powers + fraction.parse::<u128>().ok()?;
+    let value = parts * u128::from(unit) / tenth_powers;
+    u64::try_from(value).ok().filter(|&value| value < 1 << 63)
+}
+
+/// `100%`, or `none` for none.
+pub(super) fn share(text: &str) -> Result<Option<f64>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let percent: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+    match percent {
+        Some(percent) if (1.0..=1000.0).contains(&percent) => Ok(Some(percent / 100.0)),
+        _ => Err("expected a percentage from 1% to 1000%, or none".into()),
+    }
+}
+
+/// `[HOST:]PORT`; the host is 127.0.0.1 unless given.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = "expected [HOST:]PORT, such as 9090, 0.0.0.0:9090 or [::1]:9090";
+    let port = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(port) = port.parse() {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let resolved = text.to_socket_addrs().map_err(|_| wrong.to_owned())?.next();
+    resolved.ok_or_else(|| wrong.to_owned())
+}
+
+/// An absolute `http` or `https` URL.
+pub(super) fn url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest {
+        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(text.to_owned()),
+        _ => Err("expected a URL that begins with http:// or https://".into()),
+    }
+}
+
+pub(super) fn tickers(text: &str) -> Result<Vec<String>, String> {
+    let symbols = text.split(',').map(str::trim);
+    symbols
+        .map(|symbol| match symbol {
+            "" => Err("a ticker is empty".to_owned()),
+            symbol if symbol.chars().count() > 256 => Err("a ticker has more than 256 characters".to_owned()),
+            symbol => Ok(symbol.to_owned()),
+        })
+        .collect()
+}
+
+pub(super) fn level(text: &str) -> Result<tracing::Level, String> {
+    match text {
+        "error" => Ok(tracing::Level::ERROR),
+        "warn" => Ok(tracing::Level::WARN),
+        "info" => Ok(tracing::Level::INFO),
+        "debug" => Ok(tracing::Level::DEBUG),
+        _ => Err("expected error, warn, info or debug".into()),
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        _ => Err("expected text or json".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn times_need_a_unit() {
+        assert_eq!(time("1.5s"), Ok(1_500 * MILLISECOND));
+        assert_eq!(time("10ms"), Ok(10 * MILLISECOND));
+        assert_eq!(time("2h"), Ok(7200 * SECOND));
+        assert_eq!(time("0"), Ok(0));
+        for wrong in ["", "30", "s", "-1s", "1 week", "1e3s", "99999999999999999999s", "400000000h"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        assert_eq!(size("51200"), Ok(51_200));
+        assert_eq!(size("1.5KiB"), Ok(1536));
+        assert_eq!(size("4 MiB"), Ok(4 << 20));
+        for wrong in ["", "MiB", "1TiB", "-1", "0x10", "1.2.3"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_local_unless_a_host_is_given() {
+        assert_eq!(address("9090"), Ok("127.0.0.1:9090".parse().unwrap()));
+        assert_eq!(address(":9090"), Ok("127.0.0.1:9090".parse().unwrap()));
+        assert_eq!(address("0.0.0.0:9090"), Ok("0.0.0.0:9090".parse().unwrap()));
+        assert_eq!(address("[::1]:9090"), Ok("[::1]:9090".parse().unwrap()));
+        for wrong in ["", "99999", "host", "1.2.3.4"] {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        assert_eq!(share("150%"), Ok(Some(1.5)));
+        assert_eq!(share("none"), Ok(None));
+        for wrong in ["", "100", "0%", "-5%", "NaN%", "1001%"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "[0-9a-zA-Z.%:/ \\-é]{0,24}") {
+            let _ = (rate(&text), time(&text), size(&text), share(&text), url(&text), tickers(&text));
+        }
+    }
+}

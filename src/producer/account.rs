@@ -1,0 +1,268 @@
+use super::{FlushReason, Ledger};
+use crate::kinesis::{EntryError, RequestErrorKind, Shard, ShardId};
+use crate::load::Nanos;
+use hdrhistogram::Histogram;
+
+/// What became of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestOutcome {
+    /// Every entry was accepted.
+    Ok,
+    /// Some entries were rejected, or all of them one by one.
+    Partial,
+    /// The request as a whole failed.
+    Failed(RequestErrorKind),
+}
+
+impl RequestOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Partial,
+        Self::Failed(RequestErrorKind::Throttled),
+        Self::Failed(RequestErrorKind::NotSent),
+        Self::Failed(RequestErrorKind::ServerError),
+        Self::Failed(RequestErrorKind::ConnectionCut),
+        Self::Failed(RequestErrorKind::TimedOut),
+        Self::Failed(RequestErrorKind::Malformed),
+        Self::Failed(RequestErrorKind::Fatal),
+    ];
+
+    /// The name in metrics and summaries.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Partial => "partial",
+            Self::Failed(kind) => kind.name(),
+        }
+    }
+}
+
+/// What became of one entry of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryOutcome {
+    /// Stored.
+    Accepted,
+    /// Rejected with this code.
+    Rejected(EntryError),
+    /// Its request failed as a whole.
+    RequestFailed,
+}
+
+impl EntryOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [
+        Self::Accepted,
+        Self::Rejected(EntryError::Throttled),
+        Self::Rejected(EntryError::InternalFailure),
+        Self::Rejected(EntryError::Other),
+        Self::RequestFailed,
+    ];
+
+    /// The code in metrics and summaries.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Accepted => "ok",
+            Self::Rejected(error) => error.code(),
+            Self::RequestFailed => "request_failed",
+        }
+    }
+}
+
+/// A count for each of a few kinds of things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts<K: 'static, const N: usize> {
+    kinds: &'static [K; N],
+    counts: [u64; N],
+}
+
+impl<K: Copy + PartialEq, const N: usize> Counts<K, N> {
+    fn new(kinds: &'static [K; N]) -> Self {
+        Self { kinds, counts: [0; N] }
+    }
+
+    pub(super) fn add(&mut self, kind: K, count: u64) {
+        if let Some(place) = self.kinds.iter().position(|&k| k == kind) {
+            self.counts[place] += count;
+        }
+    }
+
+    /// The count of one kind.
+    #[must_use]
+    pub fn of(&self, kind: K) -> u64 {
+        self.iter().filter(|(k, _)| *k == kind).map(|(_, n)| n).sum()
+    }
+
+    /// The count of all kinds.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Every kind with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (K, u64)> + '_ {
+        self.kinds.iter().copied().zip(self.counts)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// User records by the time they took, in microseconds: 1 µs to 1 hour (longer counts as that),
+/// three significant digits.
+#[derive(Clone, Debug)]
+pub struct Durations {
+    histogram: Histogram<u64>,
+    sum: u128,
+}
+
+impl Durations {
+    const LONGEST_MICROS: u64 = 3_600_000_000;
+
+    fn new() -> Self {
+        Self { histogram: histogram(Self::LONGEST_MICROS), sum: 0 }
+    }
+
+    pub(super) fn record(&mut self, duration: Nanos, records: u64) {
+        self.histogram.saturating_record_n(duration / 1000, records);
+        self.sum += u128::from(duration) * u128::from(records);
+    }
+
+    /// The histogram, in microseconds.
+    #[must_use]
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
+    /// The sum of all times in seconds, exact to the nanosecond before it is rounded to a float.
+    #[must_use]
+    pub fn sum_seconds(&self) -> f64 {
+        self.sum as f64 / 1e9
+    }
+
+    /// The mean time in milliseconds; 0 without a record.
+    #[must_use]
+    pub fn mean_millis(&self) -> f64 {
+        let count = self.histogram.len().max(1);
+        self.sum as f64 / count as f64 / 1e6
+    }
+
+    fn merge(&mut self, other: &Self) {
+        add(&mut self.histogram, &other.histogram);
+        self.sum += other.sum;
+    }
+}
+
+/// A histogram of 1 to `highest` with three significant digits.
+#[expect(clippy::expect_used, reason = "the bounds are constants, which the crate accepts")]
+fn histogram(highest: u64) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, highest, 3).expect("constant bounds")
+}
+
+/// Adds a histogram of the same bounds.
+#[expect(clippy::expect_used, reason = "adding fails only if the bounds differ")]
+fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
+    sum.add(other).expect("the same bounds");
+}
+
+/// What became of one shard's entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardAccount {
+    /// The shard.
+    pub id: ShardId,
+    /// User records that it took.
+    pub acked: u64,
+    /// Kinesis records that it took.
+    pub accepted: u64,
+    /// Kinesis records that it throttled.
+    pub throttled: u64,
+}
+
+/// Everything that is counted in a run: written by the engine alone, read by every observer.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Where every user record stands.
+    pub ledger: Ledger,
+    /// Answered requests by outcome.
+    pub requests: Counts<RequestOutcome, 9>,
+    /// Answered entries by outcome.
+    pub entries: Counts<EntryOutcome, 5>,
+    /// Entries that failed and whose records were kept to be sent again.
+    pub retried_entries: u64,
+    /// Entries rejected for the rate, one by one or with their request.
+    pub throttled_entries: u64,
+    /// Entries of all requests sent.
+    pub entries_sent: u64,
+    /// Bytes of accepted entries as Kinesis counts them.
+    pub accepted_bytes: u64,
+    /// Bytes of all entries sent as Kinesis counts them.
+    pub sent_bytes: u64,
+    /// Batches by why they left.
+    pub flushes: Counts<FlushReason, 4>,
+    /// Requests by their number of entries.
+    pub batch_entries: Histogram<u64>,
+    /// Acked records by response time: from the intended start to the answer.
+    pub response_time: Durations,
+    /// Acked records by service time: from the start of the successful attempt to its answer.
+    pub service_time: Durations,
+    /// Per shard, in the order in which shards were seen.
+    pub shards: Vec<ShardAccount>,
+}
+
+impl Account {
+    pub(super) fn new() -> Self {
+        Self {
+            ledger: Ledger::default(),
+            requests: Counts::new(&RequestOutcome::ALL),
+            entries: Counts::new(&EntryOutcome::ALL),
+            retried_entries: 0,
+            throttled_entries: 0,
+            entries_sent: 0,
+            accepted_bytes: 0,
+            sent_bytes: 0,
+            flushes: Counts::new(&FlushReason::ALL),
+            batch_entries: histogram(500),
+            response_time: Durations::new(),
+            service_time: Durations::new(),
+            shards: Vec::new(),
+        }
+    }
+
+    /// Keeps a place for every shard, in the order given.
+    pub(crate) fn know_shards<'a>(&mut self, shards: impl Iterator<Item = &'a Shard>) {
+        for shard in shards.skip(self.shards.len()) {
+            self.shards.push(ShardAccount { id: shard.id, acked: 0, accepted: 0, throttled: 0 });
+        }
+    }
+
+    /// Adds another engine's account.
+    pub fn merge(&mut self, other: &Self) {
+        self.ledger.merge(&other.ledger);
+        self.requests.merge(&other.requests);
+        self.entries.merge(&other.entries);
+        self.retried_entries += other.retried_entries;
+        self.throttled_entries += other.throttled_entries;
+        self.entries_sent += other.entries_sent;
+        self.accepted_bytes += other.accepted_bytes;
+        self.sent_bytes += other.sent_bytes;
+        self.flushes.merge(&other.flushes);
+        add(&mut self.batch_entries, &other.batch_entries);
+        self.response_time.merge(&other.response_time);
+        self.service_time.merge(&other.service_time);
+        for theirs in &other.shards {
+            match self.shards.iter_mut().find(|mine| mine.id == theirs.id) {
+                Some(mine) => {
+                    mine.acked += theirs.acked;
+                    mine.accepted += theirs.accepted;
+                    mine.throttled += theirs.throttled;
+                }
+                None => self.shards.push(*theirs),
+            }
+        }
+    }
+}

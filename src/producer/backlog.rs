@@ -1,0 +1,371 @@
+use super::aggregate::AggregateSize;
+use super::{Record, RetryPolicy, ShardLimit, ShardQuota};
+use crate::kinesis::{Shard, ShardId, ShardMap};
+use crate::load::Nanos;
+use crate::tick::Source;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+/// Records that wait for their shard, and the order in which shards are served.
+///
+/// A shard is *ready* when its next entry may be made (with aggregation: when that would be full, or
+/// its records have waited long enough), *blocked* while its limit is used up, and *idle* otherwise.
+/// Ready shards are served in turn, one entry each.
+#[derive(Debug)]
+pub struct Backlog {
+    // One slot for every shard seen in the run; a closed shard's slot stays, empty.
+    slots: Vec<Slot>,
+    slot_of: HashMap<ShardId, u32>,
+    // The slots of the open shards, in the order of the map.
+    open: Vec<u32>,
+    map: ShardMap,
+    ready: VecDeque<u32>,
+    blocked: BinaryHeap<Reverse<(Nanos, u32)>>,
+    lingering: VecDeque<(Nanos, u32)>,
+    records: u64,
+    packing: Packing,
+    quota: Option<ShardQuota>,
+    retry: RetryPolicy,
+    hurry: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    shard: Shard,
+    records: VecDeque<Record>,
+    bytes: usize,
+    since: Nanos,
+    state: State,
+    limit: Option<ShardLimit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Ready,
+    Blocked,
+}
+
+/// How user records become entries.
+#[derive(Clone, Debug)]
+pub enum Packing {
+    /// Each is an entry.
+    Single,
+    /// Many of one shard are one entry, an aggregate.
+    Aggregate {
+        /// The size of the aggregate in the making.
+        size: AggregateSize,
+        /// The size at which an aggregate is full, in bytes.
+        full: usize,
+        /// How long records wait for their aggregate to fill.
+        linger: Nanos,
+    },
+}
+
+/// What [`Backlog::take`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// An entry for this slot, of this size as Kinesis counts it; its records were appended.
+    Entry {
+        /// Its shard's slot.
+        slot: u32,
+        /// Its size in bytes, partition key included.
+        bytes: usize,
+    },
+    /// The next entry is larger than the room there is.
+    NoRoom,
+    /// No shard is ready.
+    Nothing,
+}
+
+/// The partition key of an aggregate; an explicit hash key places it.
+pub(super) const AGGREGATE_KEY: &[u8] = b"a";
+
+impl Backlog {
+    /// An empty backlog for the shards of `map`, each limited to `quota`.
+    #[must_use]
+    pub fn new(map: ShardMap, packing: Packing, quota: Option<ShardQuota>, retry: RetryPolicy) -> Self {
+        let mut backlog = Self {
+            slots: Vec::new(),
+            slot_of: HashMap::new(),
+            open: Vec::new(),
+            map: map.clone(),
+            ready: VecDeque::new(),
+            blocked: BinaryHeap::new(),
+            lingering: VecDeque::new(),
+            records: 0,
+            packing,
+            quota,
+            retry,
+            hurry: false,
+        };
+        backlog.open_shards(map);
+        backlog
+    }
+
+    /// How many records wait.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.records
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// The shard of a slot.
+    #[must_use]
+    pub fn shard(&self, slot: u32) -> &Shard {
+        &self.slots[slot as usize].shard
+    }
+
+    /// The shards seen so far, by slot.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.slots.iter().map(|slot| &slot.shard)
+    }
+
+    /// The slot of a shard, if it was seen.
+    #[must_use]
+    pub fn slot_of(&self, id: ShardId) -> Option<u32> {
+        self.slot_of.get(&id).copied()
+    }
+
+    /// Adds a record at the end of its shard's queue.
+    pub fn push(&mut self, record: Record, source: &Source, now: Nanos) {
+        self.add(record, source, now, false);
+    }
+
+    /// Adds a record that was sent before: it goes first.
+    pub fn push_again(&mut self, record: Record, source: &Source, now: Nanos) {
+        self.add(record, source, now, true);
+    }
+
+    fn add(&mut self, record: Record, source: &Source, now: Nanos, first: bool) {
+        let index = self.open[source.place(record.n, &self.map)];
+        let slot = &mut self.slots[index as usize];
+        slot.bytes += record.bytes();
+        if first {
+            slot.records.push_front(record);
+        } else {
+            slot.records.push_back(record);
+        }
+        self.records += 1;
+        if slot.state != State::Idle {
+            return;
+        }
+        match &self.packing {
+            Packing::Aggregate { full, linger, .. } if !self.hurry && slot.bytes < *full => {
+                if slot.records.len() == 1 {
+                    slot.since = now;
+                    self.lingering.push_back((now + linger, index));
+                }
+            }
+            _ => {
+                slot.state = State::Ready;
+                self.ready.push_back(index);
+            }
+        }
+    }
+
+    /// Takes the next entry that its shard's limit admits and that fits into `room` bytes; its
+    /// records are appended to `records`. Records whose time to live has passed go to `expired`.
+    pub fn take(
+        &mut self,
+        room: usize,
+        now: Nanos,
+        source: &Source,
+        records: &mut Vec<Record>,
+        expired: &mut Vec<Record>,
+    ) -> Taken {
+        self.wake(now);
+        while let Some(&index) = self.ready.front() {
+            self.expire_head(index, now, expired);
+            let slot = &mut self.slots[index as usize];
+            let (count, bytes) = next_entry(&slot.records, &mut self.packing, source);
+            if count == 0 {
+                slot.state = State::Idle;
+                self.ready.pop_front();
+                continue;
+            }
+            if bytes > room {
+                return Taken::NoRoom;
+            }
+            self.ready.pop_front();
+            if let Some(Err(at)) = slot.limit.as_mut().map(|limit| limit.admit(bytes, now)) {
+                slot.state = State::Blocked;
+                self.blocked.push(Reverse((at, index)));
+                continue;
+            }
+            for record in slot.records.drain(..count) {
+                slot.bytes -= record.bytes();
+                records.push(record);
+            }
+            self.records -= count as u64;
+            self.serve_again(index, now);
+            return Taken::Entry { slot: index, bytes };
+        }
+        Taken::Nothing
+    }
+
+    /// Puts a shard that was served back in its place: at the end of the ready ones if it has
+    /// another entry, or to wait for its aggregate to fill.
+    fn serve_again(&mut self, index: u32, now: Nanos) {
+        let slot = &mut self.slots[index as usize];
+        slot.state = State::Idle;
+        if slot.records.is_empty() {
+            return;
+        }
+        match &self.packing {
+            Packing::Aggregate { full, linger, .. } if !self.hurry && slot.bytes < *full => {
+                slot.since = now;
+                self.lingering.push_back((now + linger, index));
+            }
+            _ => {
+                slot.state = State::Ready;
+                self.ready.push_back(index);
+            }
+        }
+    }
+
+    /// Makes ready the shards whose limit admits again and those whose records lingered enough.
+    fn wake(&mut self, now: Nanos) {
+        while let Some(&Reverse((at, index))) = self.blocked.peek() {
+            if at > now {
+                break;
+            }
+            self.blocked.pop();
+            if self.slots[index as usize].state == State::Blocked {
+                self.slots[index as usize].state = State::Ready;
+                self.ready.push_back(index);
+            }
+        }
+        let Packing::Aggregate { linger, .. } = self.packing else {
+            return;
+        };
+        while let Some(&(at, index)) = self.lingering.front() {
+            if at > now {
+                break;
+            }
+            self.lingering.pop_front();
+            let slot = &mut self.slots[index as usize];
+            let waited = !slot.records.is_empty() && slot.since + linger <= now;
+            if slot.state == State::Idle && waited {
+                slot.state = State::Ready;
+                self.ready.push_back(index);
+            }
+        }
+    }
+
+    /// When [`Backlog::take`] may find an entry that it does not find now.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Nanos> {
+        let blocked = self.blocked.peek().map(|Reverse((at, _))| *at);
+        let lingering = self.lingering.front().map(|(at, _)| *at);
+        blocked.into_iter().chain(lingering).min()
+    }
+
+    /// Whether a shard is ready to be served.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Makes every shard ready that has records: no aggregate waits to fill from now on.
+    pub fn hurry(&mut self) {
+        self.hurry = true;
+        self.lingering.clear();
+        for (index, slot) in (0..).zip(&mut self.slots) {
+            if slot.state == State::Idle && !slot.records.is_empty() {
+                slot.state = State::Ready;
+                self.ready.push_back(index);
+            }
+        }
+    }
+
+    fn expire_head(&mut self, index: u32, now: Nanos, expired: &mut Vec<Record>) {
+        let slot = &mut self.slots[index as usize];
+        while let Some(record) = slot.records.front() {
+            if !self.retry.is_expired(record, now) {
+                break;
+            }
+            slot.bytes -= record.bytes();
+            expired.extend(slot.records.pop_front());
+            self.records -= 1;
+        }
+    }
+
+    /// Moves the records whose time to live has passed to `expired`, blocked shards included.
+    pub fn expire(&mut self, now: Nanos, expired: &mut Vec<Record>) {
+        for index in (0..).take(self.slots.len()) {
+            self.expire_head(index, now, expired);
+        }
+    }
+
+    /// Takes out every record, in no order of note.
+    pub fn drain(&mut self) -> Vec<Record> {
+        self.ready.clear();
+        self.blocked.clear();
+        self.lingering.clear();
+        self.records = 0;
+        let mut records = Vec::new();
+        for slot in &mut self.slots {
+            slot.state = State::Idle;
+            slot.bytes = 0;
+            records.extend(slot.records.drain(..));
+        }
+        records
+    }
+
+    /// Places the waiting records anew after the stream was resharded. A shard that is still open
+    /// keeps the state of its limit.
+    pub fn reshard(&mut self, map: ShardMap, source: &Source, now: Nanos) {
+        let mut waiting = self.drain();
+        waiting.sort_by_key(|record| record.intended);
+        self.open_shards(map);
+        for record in waiting {
+            self.push(record, source, now);
+        }
+    }
+
+    fn open_shards(&mut self, map: ShardMap) {
+        self.open.clear();
+        for shard in map.shards() {
+            let index = *self.slot_of.entry(shard.id).or_insert_with(|| {
+                self.slots.push(Slot {
+                    shard: *shard,
+                    records: VecDeque::new(),
+                    bytes: 0,
+                    since: 0,
+                    state: State::Idle,
+                    limit: self.quota.map(ShardLimit::new),
+                });
+                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+            });
+            self.open.push(index);
+        }
+        self.map = map;
+    }
+}
+
+/// How many records the next entry of a queue has, and its size as Kinesis counts it.
+fn next_entry(records: &VecDeque<Record>, packing: &mut Packing, source: &Source) -> (usize, usize) {
+    let Some(first) = records.front() else {
+        return (0, 0);
+    };
+    let Packing::Aggregate { size, full, .. } = packing else {
+        return (1, first.bytes());
+    };
+    size.clear();
+    let (mut count, mut bytes) = (0, 0);
+    for record in records {
+        let key = source.key_index(record.n);
+        let grown = size.add(key, usize::from(record.key_len), record.payload_len as usize);
+        if grown > *full && count > 0 {
+            break;
+        }
+        (count, bytes) = (count + 1, grown);
+    }
+    (count, bytes + AGGREGATE_KEY.len())
+}

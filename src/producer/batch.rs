@@ -1,0 +1,244 @@
+use super::Record;
+use crate::load::Nanos;
+
+/// When a batch is full or old enough to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchBounds {
+    /// Entries in one request.
+    pub entries: usize,
+    /// Bytes of one request as Kinesis counts them: data before base64 plus partition keys.
+    pub bytes: usize,
+    /// How long a batch waits to fill, from its first entry.
+    pub linger: Nanos,
+}
+
+/// Why a batch left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushReason {
+    /// It had as many entries as a request may have.
+    Entries,
+    /// The next entry did not fit.
+    Bytes,
+    /// Its first entry had waited as long as it may.
+    Linger,
+    /// The run was ending.
+    Drain,
+}
+
+impl FlushReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Entries, Self::Bytes, Self::Linger, Self::Drain];
+
+    /// The name in metrics and summaries.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Entries => "entries",
+            Self::Bytes => "bytes",
+            Self::Linger => "linger",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// An entry of a batch: one Kinesis record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The slot of the shard it goes to.
+    pub slot: u32,
+    /// How many user records it holds: the next ones of the batch.
+    pub records: u32,
+    /// Its size as Kinesis counts it, in bytes.
+    pub bytes: u32,
+}
+
+/// The request in the making.
+#[derive(Debug)]
+pub struct Batch {
+    bounds: BatchBounds,
+    /// The user records; those past the last entry's belong to the next one.
+    records: Vec<Record>,
+    in_entries: usize,
+    entries: Vec<Entry>,
+    bytes: usize,
+    opened: Nanos,
+    overflowed: bool,
+}
+
+/// A batch that left.
+#[derive(Debug)]
+pub struct SealedBatch {
+    /// The user records, entry by entry.
+    pub records: Vec<Record>,
+    /// The entries, in the order of the request.
+    pub entries: Vec<Entry>,
+    /// Its size as Kinesis counts it, in bytes.
+    pub bytes: usize,
+    /// Why it left.
+    pub reason: FlushReason,
+}
+
+impl Batch {
+    /// An empty batch.
+    #[must_use]
+    pub fn new(bounds: BatchBounds) -> Self {
+        Self {
+            bounds,
+            records: Vec::new(),
+            in_entries: 0,
+            entries: Vec::new(),
+            bytes: 0,
+            opened: 0,
+            overflowed: false,
+        }
+    }
+
+    /// The bytes that still fit; any number while the batch is empty, so that an entry larger than
+    /// the bound travels alone.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        if self.entries.is_empty() { usize::MAX } else { self.bounds.bytes.saturating_sub(self.bytes) }
+    }
+
+    /// Whether it takes another entry.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.entries.len() < self.bounds.entries && !self.overflowed
+    }
+
+    /// How many user records it holds.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Its size as Kinesis counts it, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where the records of the next entry are put before [`Batch::push`].
+    pub fn records_mut(&mut self) -> &mut Vec<Record> {
+        &mut self.records
+    }
+
+    /// Makes an entry of the records put in since the last one.
+    pub fn push(&mut self, slot: u32, bytes: usize, now: Nanos) {
+        if self.entries.is_empty() {
+            self.opened = now;
+        }
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let records = narrow(self.records.len() - self.in_entries);
+        self.in_entries = self.records.len();
+        self.entries.push(Entry { slot, records, bytes: narrow(bytes) });
+        self.bytes += bytes;
+    }
+
+    /// Notes that the next entry did not fit.
+    pub fn overflow(&mut self) {
+        self.overflowed = true;
+    }
+
+    /// Why it should leave now, if it should.
+    #[must_use]
+    pub fn due(&self, now: Nanos, draining: bool) -> Option<FlushReason> {
+        if self.entries.is_empty() {
+            None
+        } else if self.entries.len() >= self.bounds.entries {
+            Some(FlushReason::Entries)
+        } else if self.overflowed || self.bytes >= self.bounds.bytes {
+            Some(FlushReason::Bytes)
+        } else if draining {
+            Some(FlushReason::Drain)
+        } else {
+            (now >= self.opened + self.bounds.linger).then_some(FlushReason::Linger)
+        }
+    }
+
+    /// When it will have lingered enough; `None` while it is empty.
+    #[must_use]
+    pub fn linger_ends(&self) -> Option<Nanos> {
+        (!self.entries.is_empty()).then_some(self.opened + self.bounds.linger)
+    }
+
+    /// The intended start of its oldest record.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Nanos> {
+        self.records.iter().map(|r| r.intended).min()
+    }
+
+    /// Takes the batch away; an empty one takes its place.
+    pub fn seal(&mut self, reason: FlushReason) -> SealedBatch {
+        let next = Self::new(self.bounds);
+        let full = std::mem::replace(self, next);
+        SealedBatch { records: full.records, entries: full.entries, bytes: full.bytes, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::MILLISECOND;
+    use proptest::prelude::*;
+
+    const BOUNDS: BatchBounds = BatchBounds { entries: 500, bytes: 10_000, linger: 10 * MILLISECOND };
+
+    fn push(batch: &mut Batch, bytes: usize, now: Nanos) {
+        batch.records_mut().push(Record::new(0, now, bytes, 0));
+        batch.push(0, bytes, now);
+    }
+
+    #[test]
+    fn each_bound_has_its_reason() {
+        let mut batch = Batch::new(BOUNDS);
+        assert_eq!(batch.due(u64::MAX, true), None);
+        push(&mut batch, 10, 5);
+        assert_eq!(batch.due(5, false), None);
+        assert_eq!(batch.due(5, true), Some(FlushReason::Drain));
+        assert_eq!(batch.linger_ends(), Some(5 + 10 * MILLISECOND));
+        assert_eq!(batch.due(5 + 10 * MILLISECOND, false), Some(FlushReason::Linger));
+        batch.overflow();
+        assert_eq!(batch.due(5, false), Some(FlushReason::Bytes));
+        let mut batch = Batch::new(BOUNDS);
+        for _ in 0..500 {
+            push(&mut batch, 10, 0);
+        }
+        assert!(!batch.is_open());
+        assert_eq!(batch.due(0, false), Some(FlushReason::Entries));
+    }
+
+    proptest! {
+        /// Whatever the sizes, every batch keeps its bounds and every record leaves once, in order.
+        #[test]
+        fn batches_keep_their_bounds(sizes in prop::collection::vec(1_usize..4_000, 1..800), entries in 1_usize..500) {
+            let mut batch = Batch::new(BatchBounds { entries, ..BOUNDS });
+            let (mut left, mut sealed) = (Vec::new(), Vec::new());
+            for (n, &size) in sizes.iter().enumerate() {
+                if size > batch.room() {
+                    batch.overflow();
+                }
+                if let Some(reason) = batch.due(0, false) {
+                    sealed.push(batch.seal(reason));
+                }
+                batch.records_mut().push(Record::new(n as u64, 0, size, 0));
+                batch.push(0, size, 0);
+            }
+            sealed.extend(batch.due(0, true).map(|reason| batch.seal(reason)));
+            for one in sealed {
+                prop_assert!(one.entries.len() <= entries);
+                prop_assert!(one.bytes <= BOUNDS.bytes);
+                prop_assert_eq!(one.bytes, one.records.iter().map(Record::bytes).sum::<usize>());
+                prop_assert_eq!(one.entries.iter().map(|e| e.records as usize).sum::<usize>(), one.records.len());
+                left.extend(one.records.iter().map(|r| r.n));
+            }
+            prop_assert_eq!(left, (0..sizes.len() as u64).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What an answer means for each record of its request.
+
+use super::{Engine, Request};
+use crate::kinesis::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind};
+use crate::load::Nanos;
+use crate::producer::account::{EntryOutcome, RequestOutcome};
+use crate::producer::retry::Verdict;
+use crate::producer::{Cause, Record};
+
+impl Engine {
+    /// Settles the records of a request by its answer.
+    #[expect(clippy::needless_pass_by_value, reason = "a settled request is used up")]
+    pub fn settle(&mut self, request: Request, answer: Answer, now: Nanos) {
+        self.in_flight.requests -= 1;
+        self.in_flight.bytes -= request.body.len();
+        self.in_flight.records -= request.records.len() as u64;
+        match answer {
+            Answer::Entries(answers) if answers.len() == request.entries.len() => {
+                self.settle_entries(&request, &answers, now);
+            }
+            Answer::Entries(answers) => {
+                let text = format!("{} results for {} entries", answers.len(), request.entries.len());
+                self.settle_failed(&request, RequestError { kind: RequestErrorKind::Malformed, text }, now);
+            }
+            Answer::Failed(error) => self.settle_failed(&request, error, now),
+        }
+    }
+
+    fn settle_entries(&mut self, request: &Request, answers: &[EntryAnswer], now: Nanos) {
+        let mut rest = request.records.as_slice();
+        let mut outcome = RequestOutcome::Ok;
+        for (entry, answer) in request.entries.iter().zip(answers) {
+            let (own, others) = rest.split_at(entry.records as usize);
+            rest = others;
+            match answer {
+                EntryAnswer::Accepted(shard) => {
+                    self.account.entries.add(EntryOutcome::Accepted, 1);
+                    self.account.accepted_bytes += u64::from(entry.bytes);
+                    let mut slot = entry.slot;
+                    if self.backlog.shard(slot).id != *shard {
+                        self.account.ledger.misrouted += own.len() as u64;
+                        self.map_is_stale = true;
+                        // A shard that is not known yet is counted once the map is refreshed.
+                        slot = self.backlog.slot_of(*shard).unwrap_or(slot);
+                    }
+                    self.ack(own, slot, request.sent, now);
+                }
+                EntryAnswer::Rejected(error) => {
+                    outcome = RequestOutcome::Partial;
+                    self.account.entries.add(EntryOutcome::Rejected(*error), 1);
+                    if *error == EntryError::Throttled {
+                        self.account.throttled_entries += 1;
+                        self.account.shards[entry.slot as usize].throttled += 1;
+                    }
+                    let resent = self.fail_attempt(own, Cause::Entry(*error), false, now);
+                    self.account.retried_entries += u64::from(resent);
+                }
+            }
+        }
+        self.account.requests.add(outcome, 1);
+    }
+
+    fn ack(&mut self, records: &[Record], slot: u32, sent: Nanos, now: Nanos) {
+        let count = records.len() as u64;
+        self.account.ledger.ack(count);
+        self.account.service_time.record(now - sent, count);
+        for record in records {
+            self.account.response_time.record(now.saturating_sub(record.intended), 1);
+        }
+        let shard = &mut self.account.shards[slot as usize];
+        shard.accepted += 1;
+        shard.acked += count;
+    }
+
+    fn settle_failed(&mut self, request: &Request, error: RequestError, now: Nanos) {
+        let entries = request.entries.len() as u64;
+        self.account.requests.add(RequestOutcome::Failed(error.kind), 1);
+        self.account.entries.add(EntryOutcome::RequestFailed, entries);
+        if error.kind == RequestErrorKind::Throttled {
+            self.account.throttled_entries += entries;
+        }
+        let cause = Cause::Request(error.kind);
+        if error.kind == RequestErrorKind::Fatal {
+            self.account.ledger.fail_many(request.records.len() as u64, cause);
+            self.fatal.get_or_insert(error);
+            self.stop(now);
+            self.give_up_waiting(cause);
+            return;
+        }
+        let open = error.kind.leaves_fate_open();
+        let mut rest = request.records.as_slice();
+        for entry in &request.entries {
+            let (own, others) = rest.split_at(entry.records as usize);
+            rest = others;
+            let resent = self.fail_attempt(own, cause, open, now);
+            self.account.retried_entries += u64::from(resent);
+        }
+    }
+
+    /// Each record of a failed entry by the retry policy; tells whether any will be sent again.
+    fn fail_attempt(&mut self, records: &[Record], cause: Cause, fate_open: bool, now: Nanos) -> bool {
+        let mut resent = false;
+        for record in records {
+            let mut record = *record;
+            record.last_failure = Some(cause);
+            record.fate_open |= fate_open;
+            let draw = self.jitter.unit(record.n ^ u64::from(record.attempts) << 48);
+            match self.retry.verdict(&record, now, draw) {
+                Verdict::Resend(_) if self.fatal.is_some() => self.account.ledger.fail(&record, cause),
+                Verdict::Resend(at) => {
+                    self.retries.push(record, at);
+                    resent = true;
+                }
+                Verdict::Expired => self.account.ledger.expire(&record),
+                Verdict::Exhausted => self.account.ledger.fail(&record, cause),
+            }
+        }
+        resent
+    }
+}

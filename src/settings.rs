@@ -1,0 +1,174 @@
+//! Every setting in one place: its name, default and help. Flags, `TICKGEN_*` variables and the keys
+//! of config.toml are all made from this table, and the shipped config.toml is tested against it.
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name: the flag `--name`, the key `name` and, in capitals with underscores, the variable
+    /// `TICKGEN_NAME`.
+    pub name: &'static str,
+    /// Its default as text; empty: not set.
+    pub default: &'static str,
+    /// What a value looks like.
+    pub value: &'static str,
+    /// What it is for.
+    pub group: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Whether a value may be a list.
+    pub list: bool,
+}
+
+impl Setting {
+    /// Whether it is a switch: `--name` alone means true.
+    #[must_use]
+    pub fn is_switch(&self) -> bool {
+        self.value == "BOOL"
+    }
+
+    /// Its environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("TICKGEN_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+}
+
+macro_rules! settings {
+    ($($group:literal { $($id:ident $name:literal = $default:literal, $value:literal $(, $list:ident)?; $help:literal)* })*) => {
+        /// The names of the settings.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)] // the table beside it says what each is
+        pub enum Key { $($($id),*),* }
+
+        /// The settings, in the order of the help text.
+        pub const SETTINGS: &[(Key, Setting)] = &[$($((Key::$id, Setting {
+            name: $name, default: $default, value: $value, group: $group, help: $help,
+            list: settings!(@list $($list)?),
+        })),*),*];
+    };
+    (@list list) => { true };
+    (@list) => { false };
+}
+
+settings! {
+    "Load" {
+        Rps "rps" = "1000", "N|max";
+            "Records per second to offer, or max for as fast as answers allow"
+        Duration "duration" = "", "TIME";
+            "End generating after this time; neither this nor --records: run until stopped"
+        Records "records" = "", "N";
+            "End generating after this many records"
+        Seed "seed" = "", "N";
+            "Same seed, same records; a random one if not set"
+        Tickers "tickers" = "AAPL,AMZN,MSFT,INTC,TBV", "LIST", list;
+            "Ticker symbols to choose from, separated by commas"
+        PayloadBytes "payload-bytes" = "", "SIZE";
+            "Pad each payload with a field to this size"
+        Keys "keys" = "uniform", "KIND";
+            "Partition keys: uniform, ticker, fixed:KEY, zipf:S, zipf:S:KEYS or per-shard"
+        LocalTime "local-time" = "false", "BOOL";
+            "Write EVENT_TIME in the zone of this machine rather than UTC"
+    }
+    "Stream" {
+        Stream "stream" = "", "NAME|ARN";
+            "The Kinesis stream; not set: an embedded Kinesis in this process"
+        EndpointUrl "endpoint-url" = "", "URL";
+            "Address of the service in place of AWS's own"
+        Region "region" = "", "NAME";
+            "AWS region; not set: as the AWS CLI finds it"
+        Profile "profile" = "", "NAME";
+            "Profile of the AWS config files; not set: as the AWS CLI finds it"
+        Shards "shards" = "", "N";
+            "Shards of the embedded stream; not set: enough for the rate"
+        EmbeddedBytes "embedded-bytes" = "64MiB", "SIZE";
+            "Record bytes that the embedded stream keeps; past it the oldest are trimmed"
+    }
+    "Producer" {
+        Aggregate "aggregate" = "false", "BOOL";
+            "Pack records into KPL aggregated records"
+        AggregateBytes "aggregate-bytes" = "51200", "SIZE";
+            "Size at which an aggregate is full"
+        BatchEntries "batch-entries" = "500", "N";
+            "Entries in one PutRecords request, at most"
+        BatchBytes "batch-bytes" = "4MiB", "SIZE";
+            "Bytes of one PutRecords request, at most: data before base64 plus partition keys"
+        Linger "linger" = "10ms", "TIME";
+            "Longest wait for a batch to fill, and for an aggregate before it"
+        ShardLimit "shard-limit" = "100%", "PERCENT|none";
+            "Share of each shard's limit (1000 records/s, 1 MiB/s) to use"
+        RecordTtl "record-ttl" = "30s", "TIME";
+            "Give a record up this long after its intended start"
+        MaxAttempts "max-attempts" = "100", "N";
+            "Send a record at most this often"
+        Backoff "backoff" = "50ms", "TIME";
+            "Longest pause after the first failure; it doubles with each, with full jitter"
+        MaxBackoff "max-backoff" = "2s", "TIME";
+            "Longest pause after any failure"
+        DrainTimeout "drain-timeout" = "10s", "TIME";
+            "Longest wait at the end for what is on its way"
+    }
+    "Bounds" {
+        MaxBacklog "max-backlog" = "100000", "N";
+            "Records that may wait to be sent; past it records that fall due are dropped"
+        MaxRequests "max-requests" = "64", "N";
+            "Requests in flight"
+        MaxInFlightBytes "max-in-flight-bytes" = "32MiB", "SIZE";
+            "Bytes of request bodies in flight"
+        MaxConnections "max-connections" = "64", "N";
+            "Connections open at once"
+        ConnectTimeout "connect-timeout" = "3s", "TIME";
+            "Longest wait for a connection"
+        AttemptTimeout "attempt-timeout" = "10s", "TIME";
+            "Longest wait for the answer to one attempt"
+    }
+    "Output" {
+        Summary "summary" = "", "FILE";
+            "Write the summary as JSON to this file; - is stdout"
+        Threshold "threshold" = "", "EXPR", list;
+            "Fail (exit 99) unless this holds, such as 'response_time_ms.p99 < 250'; may be repeated"
+        AdminAddr "admin-addr" = "", "[HOST:]PORT";
+            "Serve /metrics, /livez and /readyz there; host 127.0.0.1 unless given"
+        Quiet "quiet" = "false", "BOOL";
+            "No progress and no text summary on stderr"
+        LogLevel "log-level" = "info", "LEVEL";
+            "Least severe log lines to write: error, warn, info or debug"
+        LogFormat "log-format" = "text", "text|json";
+            "Form of the log lines on stderr"
+    }
+}
+
+impl Key {
+    /// The setting of this name.
+    ///
+    /// # Panics
+    /// Never: every key is in the table.
+    #[must_use]
+    pub fn setting(self) -> &'static Setting {
+        &SETTINGS[self as usize].1
+    }
+
+    /// The key of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        SETTINGS.iter().find(|(_, s)| s.name == name).map(|(key, _)| *key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_the_places_of_their_settings() {
+        for (place, (key, setting)) in SETTINGS.iter().enumerate() {
+            assert_eq!(*key as usize, place);
+            assert_eq!(Key::named(setting.name), Some(*key));
+            assert!(setting.help.len() > 10, "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn variables_are_the_names_in_capitals() {
+        assert_eq!(Key::EndpointUrl.setting().variable(), "TICKGEN_ENDPOINT_URL");
+    }
+}

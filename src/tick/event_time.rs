@@ -1,0 +1,129 @@
+use crate::load::{Nanos, SECOND};
+use chrono::{DateTime, Datelike, Local, NaiveDateTime, Timelike};
+
+/// The zone in which `EVENT_TIME` is written. It carries no offset: the article's `isoformat()` of a
+/// naive `datetime` has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeZone {
+    /// Coordinated universal time.
+    Utc,
+    /// The zone of the machine (`TZ`), daylight saving included.
+    Local,
+}
+
+/// Writes intended starts as Python's `datetime.isoformat()`: `2026-11-22T18:54:00.123456`, in whole
+/// microseconds, without the fraction when that is zero.
+#[derive(Clone, Debug)]
+pub struct EventTime {
+    start_unix: Nanos,
+    zone: TimeZone,
+    // The text up to the second, and the second it is of: at 100,000 records/s the calendar is
+    // worked out once in 100,000 records.
+    second: u64,
+    prefix: [u8; PREFIX],
+}
+
+const PREFIX: usize = "2026-11-22T18:54:00".len();
+
+impl EventTime {
+    /// The longest text, in bytes.
+    pub const MAX_LEN: usize = PREFIX + ".123456".len();
+
+    /// Times of a run that began `start_unix` nanoseconds after 1970-01-01 UTC.
+    #[must_use]
+    pub fn new(start_unix: Nanos, zone: TimeZone) -> Self {
+        let mut time = Self { start_unix, zone, second: u64::MAX, prefix: [0; PREFIX] };
+        time.enter_second(start_unix / SECOND);
+        time
+    }
+
+    /// The length of the text for a record meant to start at `intended`, in bytes.
+    #[must_use]
+    pub fn len(&self, intended: Nanos) -> usize {
+        let micros = self.start_unix.saturating_add(intended) % SECOND / 1000;
+        if micros == 0 { PREFIX } else { Self::MAX_LEN }
+    }
+
+    /// Appends the text for a record meant to start at `intended`.
+    pub fn write(&mut self, intended: Nanos, out: &mut Vec<u8>) {
+        let unix = self.start_unix.saturating_add(intended);
+        let (second, micros) = (unix / SECOND, unix % SECOND / 1000);
+        if second != self.second {
+            self.enter_second(second);
+        }
+        out.extend_from_slice(&self.prefix);
+        if micros != 0 {
+            let mut fraction = *b".000000";
+            write_decimal(&mut fraction[1..], micros);
+            out.extend_from_slice(&fraction);
+        }
+    }
+
+    fn enter_second(&mut self, second: u64) {
+        self.second = second;
+        let utc = i64::try_from(second)
+            .ok()
+            .and_then(|s| DateTime::from_timestamp(s, 0))
+            .unwrap_or(DateTime::UNIX_EPOCH);
+        let time: NaiveDateTime = match self.zone {
+            TimeZone::Utc => utc.naive_utc(),
+            TimeZone::Local => utc.with_timezone(&Local).naive_local(),
+        };
+        self.prefix = *b"0000-00-00T00:00:00";
+        let year = u64::try_from(time.year()).unwrap_or(0).min(9999);
+        write_decimal(&mut self.prefix[..4], year);
+        for (at, value) in
+            [(5, time.month()), (8, time.day()), (11, time.hour()), (14, time.minute()), (17, time.second())]
+        {
+            write_decimal(&mut self.prefix[at..at + 2], u64::from(value));
+        }
+    }
+}
+
+/// Writes the low decimal digits of `value` over all of `out`.
+#[allow(clippy::cast_possible_truncation)] // a digit is below 10
+pub(super) fn write_decimal(out: &mut [u8], mut value: u64) {
+    for byte in out.iter_mut().rev() {
+        *byte = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(time: &mut EventTime, intended: Nanos) -> String {
+        let mut out = Vec::new();
+        time.write(intended, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn writes_isoformat() {
+        // 2026-11-22T18:54:00Z
+        let mut time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
+        assert_eq!(text(&mut time, 123_456_789), "2026-11-22T18:54:00.123456");
+        assert_eq!(text(&mut time, 0), "2026-11-22T18:54:00");
+        assert_eq!(text(&mut time, 999), "2026-11-22T18:54:00");
+        assert_eq!(text(&mut time, 61 * SECOND + 1000), "2026-11-22T18:55:01.000001");
+    }
+
+    proptest! {
+        /// The same text as chrono's formatter, and `len` tells its length, in any order of times.
+        #[test]
+        fn agrees_with_chrono(starts in prop::collection::vec(0_u64..4_000_000_000 * SECOND, 1..20)) {
+            let mut time = EventTime::new(SECOND, TimeZone::Utc);
+            for intended in starts {
+                let unix = SECOND + intended;
+                let expected = DateTime::from_timestamp_nanos(i64::try_from(unix).unwrap()).naive_utc();
+                let micros = unix % SECOND / 1000;
+                let format = if micros == 0 { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.6f" };
+                let written = text(&mut time, intended);
+                prop_assert_eq!(written.len(), time.len(intended));
+                prop_assert_eq!(written, expected.format(format).to_string());
+            }
+        }
+    }
+}

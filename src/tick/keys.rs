@@ -1,0 +1,315 @@
+use super::{Draws, Ticks};
+use crate::kinesis::{ShardMap, hash_key};
+use std::fmt;
+use std::str::FromStr;
+
+/// How partition keys are chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeyKind {
+    /// A key of its own for each record: spreads over all shards.
+    Uniform,
+    /// The record's ticker.
+    Ticker,
+    /// One key for all records: the article's behaviour, and one hot shard.
+    Fixed(String),
+    /// A few keys take most records: key of rank k has weight 1 / k^exponent.
+    Zipf {
+        /// How steep: 0 is even, 1 is the classic Zipf law.
+        exponent: f64,
+        /// How many keys there are.
+        keys: u32,
+    },
+    /// Explicit hash keys that give every open shard the same load.
+    PerShard,
+}
+
+/// Why a text is not a way of choosing keys.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ParseKeysError {
+    /// None of the words.
+    #[error("expected uniform, ticker, fixed:KEY, zipf:S, zipf:S:KEYS or per-shard")]
+    Unknown,
+    /// Kinesis takes 1 to 256 characters.
+    #[error("a partition key has 1 to 256 characters")]
+    KeyLength,
+    /// An exponent or a number of keys that makes no distribution.
+    #[error("zipf:S takes an exponent from 0 to 10, zipf:S:KEYS from 1 to 1000000 keys")]
+    Zipf,
+}
+
+impl FromStr for KeyKind {
+    type Err = ParseKeysError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "uniform" => return Ok(Self::Uniform),
+            "ticker" => return Ok(Self::Ticker),
+            "per-shard" => return Ok(Self::PerShard),
+            _ => {}
+        }
+        if let Some(key) = text.strip_prefix("fixed:") {
+            return if (1..=256).contains(&key.chars().count()) {
+                Ok(Self::Fixed(key.to_owned()))
+            } else {
+                Err(ParseKeysError::KeyLength)
+            };
+        }
+        let rest = text.strip_prefix("zipf:").ok_or(ParseKeysError::Unknown)?;
+        let (exponent, keys) = rest.split_once(':').unwrap_or((rest, "1000"));
+        match (exponent.parse(), keys.parse()) {
+            (Ok(exponent), Ok(keys))
+                if (0.0..=10.0).contains(&exponent) && (1..=1_000_000).contains(&keys) =>
+            {
+                Ok(Self::Zipf { exponent, keys })
+            }
+            _ => Err(ParseKeysError::Zipf),
+        }
+    }
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uniform => f.write_str("uniform"),
+            Self::Ticker => f.write_str("ticker"),
+            Self::Fixed(key) => write!(f, "fixed:{key}"),
+            Self::Zipf { exponent, keys } => write!(f, "zipf:{exponent}:{keys}"),
+            Self::PerShard => f.write_str("per-shard"),
+        }
+    }
+}
+
+/// The partition key of every record, and the shard it leads to.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    choice: Choice,
+    pool: Vec<Key>,
+    draws: Draws,
+}
+
+#[derive(Clone, Debug)]
+enum Choice {
+    Unique,
+    ByTicker,
+    Only,
+    /// The share of the keys up to each rank.
+    Ranked(Vec<f64>),
+    ByShard,
+}
+
+#[derive(Clone, Debug)]
+struct Key {
+    text: Vec<u8>,
+    hash: u128,
+}
+
+impl Key {
+    fn new(text: &str) -> Self {
+        Self { text: text.as_bytes().to_vec(), hash: hash_key(text.as_bytes()) }
+    }
+}
+
+/// A unique key is 16 hexadecimal digits.
+const UNIQUE_LEN: usize = 16;
+
+impl Keys {
+    /// The keys of the run seeded with `seed`; `ticks` gives the tickers.
+    #[must_use]
+    pub fn new(kind: &KeyKind, seed: u64, ticks: &Ticks) -> Self {
+        let (choice, pool) = match kind {
+            KeyKind::Uniform => (Choice::Unique, Vec::new()),
+            KeyKind::Ticker => (Choice::ByTicker, ticks.symbols().map(Key::new).collect()),
+            KeyKind::Fixed(key) => (Choice::Only, vec![Key::new(key)]),
+            KeyKind::Zipf { exponent, keys } => (
+                Choice::Ranked(cumulative_shares(*exponent, *keys)),
+                (1..=*keys).map(|rank| Key::new(&format!("key-{rank}"))).collect(),
+            ),
+            KeyKind::PerShard => (Choice::ByShard, vec![Key::new("tickgen")]),
+        };
+        Self { choice, pool, draws: Draws::new(seed, 2) }
+    }
+
+    /// How many distinct keys there are; `None` if every record has its own.
+    #[must_use]
+    pub fn count(&self) -> Option<usize> {
+        (!matches!(self.choice, Choice::Unique)).then_some(self.pool.len())
+    }
+
+    /// Which of the [`Keys::count`] keys record `n` has; `None` if it has its own.
+    #[must_use]
+    pub fn index(&self, n: u64, ticks: &Ticks) -> Option<usize> {
+        match &self.choice {
+            Choice::Unique => None,
+            Choice::ByTicker => Some(ticks.ticker(n)),
+            Choice::Only | Choice::ByShard => Some(0),
+            Choice::Ranked(shares) => {
+                let unit = self.draws.unit(n);
+                Some(shares.partition_point(|&share| share <= unit).min(shares.len() - 1))
+            }
+        }
+    }
+
+    /// The length of record `n`'s partition key in bytes.
+    #[must_use]
+    pub fn len(&self, n: u64, ticks: &Ticks) -> usize {
+        self.index(n, ticks).map_or(UNIQUE_LEN, |i| self.pool[i].text.len())
+    }
+
+    /// The longest key in bytes.
+    #[must_use]
+    pub fn max_len(&self) -> usize {
+        self.pool.iter().map(|k| k.text.len()).max().unwrap_or(UNIQUE_LEN)
+    }
+
+    /// Appends record `n`'s partition key.
+    pub fn write(&self, n: u64, ticks: &Ticks, out: &mut Vec<u8>) {
+        match self.index(n, ticks) {
+            Some(i) => out.extend_from_slice(&self.pool[i].text),
+            None => out.extend_from_slice(&unique_key(self.draws.bits(n))),
+        }
+    }
+
+    /// The place in `map` of the shard that takes record `n`.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // the remainder is below the number of shards
+    pub fn place(&self, n: u64, ticks: &Ticks, map: &ShardMap) -> usize {
+        match (&self.choice, self.index(n, ticks)) {
+            (Choice::ByShard, _) => (n % map.shards().len() as u64) as usize,
+            (_, Some(i)) => map.route(self.pool[i].hash),
+            (_, None) => map.route(hash_key(&unique_key(self.draws.bits(n)))),
+        }
+    }
+
+    /// Whether records are placed by explicit hash keys (the first of their shard's range), not by
+    /// their partition keys.
+    #[must_use]
+    pub fn explicit(&self) -> bool {
+        matches!(self.choice, Choice::ByShard)
+    }
+}
+
+fn unique_key(bits: u64) -> [u8; UNIQUE_LEN] {
+    let mut key = [0; UNIQUE_LEN];
+    for (i, byte) in key.iter_mut().enumerate() {
+        *byte = b"0123456789abcdef"[(bits >> (60 - 4 * i) & 15) as usize];
+    }
+    key
+}
+
+fn cumulative_shares(exponent: f64, keys: u32) -> Vec<f64> {
+    let weights: Vec<f64> = (1..=keys).map(|rank| f64::from(rank).powf(-exponent)).collect();
+    let total: f64 = weights.iter().sum();
+    weights
+        .iter()
+        .scan(0.0, |sum, weight| {
+            *sum += weight / total;
+            Some(*sum)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tick::{EventTime, TimeZone};
+
+    fn with(kind: &str) -> (Keys, Ticks) {
+        let tickers = ["AAPL".to_owned(), "日本".to_owned()];
+        let ticks = Ticks::new(9, &tickers, None, EventTime::new(0, TimeZone::Utc)).unwrap();
+        (Keys::new(&kind.parse().unwrap(), 9, &ticks), ticks)
+    }
+
+    fn text(keys: &Keys, ticks: &Ticks, n: u64) -> String {
+        let mut out = Vec::new();
+        keys.write(n, ticks, &mut out);
+        assert_eq!(out.len(), keys.len(n, ticks));
+        assert!(out.len() <= keys.max_len());
+        String::from_utf8(out).unwrap()
+    }
+
+    fn load(kind: &str, shards: u64) -> Vec<u32> {
+        let (keys, ticks) = with(kind);
+        let map = ShardMap::even(shards);
+        let mut load = vec![0; map.shards().len()];
+        for n in 0..10_000 {
+            let place = keys.place(n, &ticks, &map);
+            if !keys.explicit() {
+                let hash = hash_key(text(&keys, &ticks, n).as_bytes());
+                assert_eq!(place, map.route(hash));
+            }
+            load[place] += 1;
+        }
+        load
+    }
+
+    #[test]
+    fn kinds_read_and_print() {
+        for kind in ["uniform", "ticker", "fixed:a:b", "zipf:1.2:50", "per-shard"] {
+            assert_eq!(kind.parse::<KeyKind>().unwrap().to_string(), kind);
+        }
+        assert_eq!("zipf:1".parse::<KeyKind>().unwrap().to_string(), "zipf:1:1000");
+    }
+
+    #[test]
+    fn wrong_kinds_are_refused() {
+        use ParseKeysError::{KeyLength, Unknown, Zipf};
+        let long = format!("fixed:{}", "k".repeat(257));
+        for (kind, error) in [
+            ("", Unknown),
+            ("hot", Unknown),
+            ("fixed:", KeyLength),
+            (long.as_str(), KeyLength),
+            ("zipf:", Zipf),
+            ("zipf:-1", Zipf),
+            ("zipf:NaN", Zipf),
+            ("zipf:1:0", Zipf),
+        ] {
+            assert_eq!(kind.parse::<KeyKind>(), Err(error), "{kind}");
+        }
+        // 256 characters, more bytes.
+        assert!(format!("fixed:{}", "日".repeat(256)).parse::<KeyKind>().is_ok());
+    }
+
+    #[test]
+    fn uniform_keys_spread_over_all_shards() {
+        // 2,500 expected on each of 4 shards; 5 standard deviations are 217.
+        let load = load("uniform", 4);
+        assert!(load.iter().all(|&n| n.abs_diff(2_500) < 217), "{load:?}");
+    }
+
+    #[test]
+    fn per_shard_keys_load_every_shard_equally() {
+        assert_eq!(load("per-shard", 8), vec![1_250; 8]);
+    }
+
+    #[test]
+    fn a_fixed_key_heats_one_shard() {
+        assert_eq!(load("fixed:partitionkey", 4).iter().filter(|&&n| n > 0).count(), 1);
+    }
+
+    #[test]
+    fn ticker_keys_are_the_records_tickers() {
+        let (keys, mut ticks) = with("ticker");
+        for n in 0..20 {
+            let mut payload = Vec::new();
+            ticks.write(n, 0, &mut payload);
+            let value: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+            assert_eq!(value["TICKER"], text(&keys, &ticks, n));
+        }
+    }
+
+    #[test]
+    fn zipf_ranks_follow_their_weights() {
+        let (keys, ticks) = with("zipf:1:100");
+        let mut counts = vec![0_u32; 100];
+        for n in 0..100_000 {
+            counts[keys.index(n, &ticks).unwrap()] += 1;
+        }
+        let harmonic: f64 = (1..=100).map(|k| 1.0 / f64::from(k)).sum();
+        for rank in [1_u32, 2, 10, 100] {
+            let expected = 100_000.0 / f64::from(rank) / harmonic;
+            let seen = f64::from(counts[rank as usize - 1]);
+            assert!((seen - expected).abs() < 5.0 * expected.sqrt(), "rank {rank}: {seen} for {expected}");
+        }
+    }
+}

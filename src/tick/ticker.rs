@@ -1,0 +1,257 @@
+use super::event_time::write_decimal;
+use super::{Draws, EventTime};
+use crate::load::Nanos;
+use std::fmt::Write as _;
+
+/// The article's record, as Python's `json.dumps` writes it:
+/// `{"EVENT_TIME": "2026-11-22T18:54:00.123456", "TICKER": "AMZN", "PRICE": 4.2}`.
+#[derive(Clone, Debug)]
+pub struct Ticks {
+    time: EventTime,
+    tickers: Vec<Ticker>,
+    ticker_draws: Draws,
+    price_draws: Draws,
+    padded_to: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Ticker {
+    symbol: String,
+    json: Vec<u8>,
+}
+
+/// Why a payload cannot be made as asked.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PayloadError {
+    /// No ticker to choose from.
+    #[error("at least one ticker is needed")]
+    NoTickers,
+    /// The record is already as long as the size asked for.
+    #[error("a record with its padding field takes at least {least} bytes")]
+    TooSmall {
+        /// The smallest size that can be padded to, in bytes.
+        least: usize,
+    },
+}
+
+const TIME: &[u8] = b"{\"EVENT_TIME\": \"";
+const TICKER: &[u8] = b"\", \"TICKER\": ";
+const PRICE: &[u8] = b", \"PRICE\": ";
+const PADDING: &[u8] = b", \"PADDING\": \"";
+const PADDING_END: &[u8] = b"\"";
+const END: &[u8] = b"}";
+const FRAME: usize = TIME.len() + TICKER.len() + PRICE.len() + END.len();
+const LONGEST_PRICE: usize = "99.99".len();
+
+impl Ticks {
+    /// Records of the run seeded with `seed`, choosing among `tickers`, padded to `padded_to` bytes.
+    ///
+    /// # Errors
+    /// If there is no ticker, or the padded size is too small for some record.
+    pub fn new(
+        seed: u64,
+        tickers: &[String],
+        padded_to: Option<usize>,
+        time: EventTime,
+    ) -> Result<Self, PayloadError> {
+        let tickers: Vec<Ticker> = tickers
+            .iter()
+            .map(|symbol| Ticker { symbol: symbol.clone(), json: json_string(symbol) })
+            .collect();
+        let longest = tickers.iter().map(|t| t.json.len()).max();
+        let longest = longest.ok_or(PayloadError::NoTickers)?;
+        let least = FRAME + EventTime::MAX_LEN + longest + LONGEST_PRICE + PADDING.len() + PADDING_END.len();
+        if padded_to.is_some_and(|bytes| bytes < least) {
+            return Err(PayloadError::TooSmall { least });
+        }
+        Ok(Self {
+            time,
+            tickers,
+            ticker_draws: Draws::new(seed, 0),
+            price_draws: Draws::new(seed, 1),
+            padded_to,
+        })
+    }
+
+    /// The symbols, in the order of [`Ticks::ticker`].
+    pub fn symbols(&self) -> impl Iterator<Item = &str> {
+        self.tickers.iter().map(|t| t.symbol.as_str())
+    }
+
+    /// Which ticker record `n` is of.
+    #[must_use]
+    pub fn ticker(&self, n: u64) -> usize {
+        self.ticker_draws.index(n, self.tickers.len())
+    }
+
+    /// The longest payload that this run can make, in bytes.
+    #[must_use]
+    pub fn max_len(&self) -> usize {
+        let longest = self.tickers.iter().map(|t| t.json.len()).max().unwrap_or(0);
+        self.padded_to.unwrap_or(FRAME + EventTime::MAX_LEN + longest + LONGEST_PRICE)
+    }
+
+    /// The length of record `n`'s payload in bytes, without making it.
+    #[must_use]
+    pub fn len(&self, n: u64, intended: Nanos) -> usize {
+        self.padded_to.unwrap_or_else(|| self.natural_len(n, intended))
+    }
+
+    fn natural_len(&self, n: u64, intended: Nanos) -> usize {
+        let ticker = &self.tickers[self.ticker(n)];
+        FRAME + self.time.len(intended) + ticker.json.len() + price_text(self.cents(n)).1
+    }
+
+    /// Appends record `n`'s payload.
+    pub fn write(&mut self, n: u64, intended: Nanos, out: &mut Vec<u8>) {
+        let (price, price_len) = price_text(self.cents(n));
+        out.extend_from_slice(TIME);
+        self.time.write(intended, out);
+        out.extend_from_slice(TICKER);
+        out.extend_from_slice(&self.tickers[self.ticker(n)].json);
+        out.extend_from_slice(PRICE);
+        out.extend_from_slice(&price[..price_len]);
+        if let Some(bytes) = self.padded_to {
+            let frame = PADDING.len() + PADDING_END.len();
+            let filler = bytes - frame - self.natural_len(n, intended);
+            out.extend_from_slice(PADDING);
+            out.resize(out.len() + filler, b'x');
+            out.extend_from_slice(PADDING_END);
+        }
+        out.extend_from_slice(END);
+    }
+
+    /// `round(random.random() * 100, 2)`, in hundredths: 0 to 10,000.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0.0 to 10,000.0
+    fn cents(&self, n: u64) -> u32 {
+        (self.price_draws.unit(n) * 10_000.0).round() as u32
+    }
+}
+
+/// A price as Python prints the float: `4.2`, `4.25`, `4.0`, `100.0`.
+fn price_text(cents: u32) -> ([u8; 6], usize) {
+    let (whole, cents) = (u64::from(cents / 100), u64::from(cents % 100));
+    let mut text = *b"000.00";
+    let whole_digits = match whole {
+        0..10 => 1,
+        10..100 => 2,
+        _ => 3,
+    };
+    write_decimal(&mut text[..whole_digits], whole);
+    text[whole_digits] = b'.';
+    if cents % 10 == 0 {
+        write_decimal(&mut text[whole_digits + 1..whole_digits + 2], cents / 10);
+        (text, whole_digits + 2)
+    } else {
+        write_decimal(&mut text[whole_digits + 1..whole_digits + 3], cents);
+        (text, whole_digits + 3)
+    }
+}
+
+/// A JSON string as Python's `json.dumps` writes it: non-ASCII characters as `\uXXXX`.
+pub(super) fn json_string(text: &str) -> Vec<u8> {
+    let quoted = serde_json::Value::from(text).to_string();
+    let mut out = String::with_capacity(quoted.len());
+    for c in quoted.chars() {
+        if c.is_ascii() && c != '\u{7f}' {
+            out.push(c);
+        } else if c == '\u{7f}' {
+            out.push(c); // json.dumps leaves DEL as it is
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::SECOND;
+    use crate::tick::TimeZone;
+    use proptest::prelude::*;
+
+    const ARTICLE: [&str; 5] = ["AAPL", "AMZN", "MSFT", "INTC", "TBV"];
+
+    fn ticks(seed: u64, tickers: &[&str], padded_to: Option<usize>) -> Ticks {
+        let tickers: Vec<String> = tickers.iter().map(ToString::to_string).collect();
+        let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
+        Ticks::new(seed, &tickers, padded_to, time).unwrap()
+    }
+
+    fn payload(ticks: &mut Ticks, n: u64, intended: Nanos) -> String {
+        let mut out = Vec::new();
+        ticks.write(n, intended, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn prices_print_as_python_prints_them() {
+        let text = |cents| {
+            let (text, len) = price_text(cents);
+            String::from_utf8(text[..len].to_vec()).unwrap()
+        };
+        assert_eq!(text(420), "4.2");
+        assert_eq!(text(425), "4.25");
+        assert_eq!(text(405), "4.05");
+        assert_eq!(text(5), "0.05");
+        assert_eq!(text(0), "0.0");
+        assert_eq!(text(1200), "12.0");
+        assert_eq!(text(10_000), "100.0");
+        // Every price against the float's own shortest form, which is Python's.
+        for cents in 0..=10_000 {
+            assert_eq!(text(cents), format!("{:?}", f64::from(cents) / 100.0));
+        }
+    }
+
+    #[test]
+    fn the_default_record_is_the_articles() {
+        let text = payload(&mut ticks(1, &["AMZN"], None), 0, 123_456_000);
+        let price = text
+            .strip_prefix(r#"{"EVENT_TIME": "2026-11-22T18:54:00.123456", "TICKER": "AMZN", "PRICE": "#)
+            .and_then(|rest| rest.strip_suffix('}'))
+            .unwrap();
+        assert!((0.0..=100.0).contains(&price.parse::<f64>().unwrap()));
+    }
+
+    #[test]
+    fn tickers_are_escaped_as_json_dumps_does() {
+        assert_eq!(json_string("a\"b\\c\n"), br#""a\"b\\c\n""#);
+        assert_eq!(json_string("日😀"), br#""\u65e5\ud83d\ude00""#);
+    }
+
+    #[test]
+    fn a_size_too_small_to_pad_to_is_refused() {
+        let time = EventTime::new(0, TimeZone::Utc);
+        let error = Ticks::new(1, &["AAPL".into()], Some(40), time.clone()).unwrap_err();
+        let PayloadError::TooSmall { least } = error else { panic!("{error}") };
+        assert!(Ticks::new(1, &["AAPL".into()], Some(least), time.clone()).is_ok());
+        assert!(Ticks::new(1, &["AAPL".into()], Some(least - 1), time).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn len_is_the_length_written(seed: u64, n: u64, intended in 0_u64..1 << 60, padded in prop::option::of(120_usize..4000)) {
+            let mut ticks = ticks(seed, &ARTICLE, padded);
+            let text = payload(&mut ticks, n, intended);
+            prop_assert_eq!(text.len(), ticks.len(n, intended));
+            prop_assert!(text.len() <= ticks.max_len());
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            prop_assert!(ARTICLE.contains(&value["TICKER"].as_str().unwrap()));
+            prop_assert!(value["PRICE"].is_f64());
+        }
+
+        #[test]
+        fn a_record_is_a_function_of_seed_and_number(seed: u64, ns in prop::collection::vec(0_u64..1000, 1..50)) {
+            let mut one = ticks(seed, &ARTICLE, None);
+            let all: Vec<String> = (0..1000).map(|n| payload(&mut one, n, n * 1000)).collect();
+            let mut other = ticks(seed, &ARTICLE, None);
+            for n in ns {
+                prop_assert_eq!(&payload(&mut other, n, n * 1000), &all[usize::try_from(n).unwrap()]);
+            }
+        }
+    }
+}
