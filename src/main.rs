@@ -9,6 +9,7 @@ use tickgen::observe::{Summary, init_logs};
 use tickgen::plan::{Plan, SummaryTo};
 use tickgen::run::{RunError, Stops, run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::Level;
 
 const RUN_FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
@@ -29,7 +30,10 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    init_logs(plan.output.log_level, plan.output.log_json);
+    // With --quiet only what went wrong is told.
+    let log_level =
+        if plan.output.quiet { plan.output.log_level.min(Level::WARN) } else { plan.output.log_level };
+    init_logs(log_level, plan.output.log_json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("no threads to run on: {error}")),

@@ -9,7 +9,7 @@ use crate::kinesis::{Client, StreamError, StreamInfo};
 use crate::load::{Nanos, Rate, Schedule, Stride};
 use crate::observe::{Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary, Threshold};
 use crate::plan::Plan;
-use crate::producer::{AggregateSize, EngineConfig, Pace, Packing, Producer, ShardQuota, Steering};
+use crate::producer::{AggregateSize, Bounds, EngineConfig, Pace, Packing, Producer, ShardQuota, Steering};
 use crate::tick::{EventTime, Keys, Source, Ticks};
 use destination::Destination;
 use std::sync::Arc;
@@ -248,6 +248,7 @@ fn engine_config(
 ) -> Result<EngineConfig, RunError> {
     let source = source(plan, start_unix)?;
     let largest = largest_entry(plan, &source);
+    let per_entry = plan.aggregate_bytes.map_or(1, |full| full / source.max_record_bytes() + 1);
     let packing = match plan.aggregate_bytes {
         None => Packing::Single,
         Some(full) => Packing::Aggregate {
@@ -269,9 +270,20 @@ fn engine_config(
         batch,
         quota: plan.shard_limit.map(|share| ShardQuota::of_shard(share, largest)),
         retry: plan.retry,
-        bounds: plan.bounds,
+        bounds: bounds(plan, to, per_entry),
         seed: plan.seed,
     })
+}
+
+/// In a closed loop what waits is what answers do not keep up with: two batches of it, or some entries
+/// for each shard, are enough to have something to send whenever there is room.
+fn bounds(plan: &Plan, to: &Destination, per_entry: usize) -> Bounds {
+    let mut bounds = plan.bounds;
+    if plan.rate.is_none() {
+        let entries = (2 * plan.batch.entries).max(4 * to.map.shards().len());
+        bounds.backlog = bounds.backlog.min((entries * per_entry) as u64);
+    }
+    bounds
 }
 
 fn run_id() -> String {

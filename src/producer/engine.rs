@@ -338,10 +338,9 @@ impl Engine {
     pub fn next_wake(&self) -> Option<Nanos> {
         let linger = self.batch.linger_ends().filter(|_| self.has_room());
         let sweep = (self.unsettled() > 0).then_some(self.next_sweep);
-        [self.pacer.next_due(), self.retries.next_at(), self.backlog.next_wake(), linger, sweep]
-            .into_iter()
-            .flatten()
-            .min()
+        // A batch that is full waits for an answer, not for its shards.
+        let shards = self.backlog.next_wake().filter(|_| self.batch.is_open());
+        [self.pacer.next_due(), self.retries.next_at(), shards, linger, sweep].into_iter().flatten().min()
     }
 
     /// Records that wait to be sent or sent again, those of the open batch left out.

@@ -1,0 +1,284 @@
+//! The command line: exit codes, refusals, and what goes where.
+
+use crate::docs::{summary_schema, violations};
+use crate::harness::{assert_balanced, finished, run, signal, start, tickgen};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+#[test]
+fn refusals_come_all_at_once_and_nothing_is_sent() {
+    let output = tickgen(&["--rps", "0", "--record-ttl", "5", "--keys", "hot"])
+        .env("TICKGEN_LINGR", "1ms")
+        .env("TICKGEN_MAX_ATTEMPTS", "4294967296")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(output.stdout.is_empty());
+    for line in [
+        "error: --rps 0: outside 0.001 to 10000000 records per second, or max",
+        "error: --record-ttl 5: expected a time with its unit, such as 500ms, 30s, 5m or 1h",
+        "error: --keys hot: expected uniform, ticker, fixed:KEY, zipf:S, zipf:S:KEYS or per-shard",
+        "error: TICKGEN_LINGR: unknown setting; did you mean TICKGEN_LINGER?",
+        "error: TICKGEN_MAX_ATTEMPTS=4294967296: expected a whole number from 1 to 4294967295",
+        "Nothing was sent.",
+    ] {
+        assert!(stderr.contains(line), "{line}\n---\n{stderr}");
+    }
+}
+
+#[test]
+fn mistakes_in_a_file_name_its_line() {
+    let file = std::env::temp_dir().join(format!("tickgen-{}.toml", std::process::id()));
+    std::fs::write(&file, "# mine\nrps = 10\n\nlinger = \"long\"\nrsp = 1\n").unwrap();
+    let output = tickgen(&["--config", file.to_str().unwrap()]).output().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(".toml:4: linger = long: expected a time"), "{stderr}");
+    assert!(stderr.contains(".toml:5: unknown key rsp; did you mean rps?"), "{stderr}");
+}
+
+#[test]
+fn unknown_flags_and_missing_files_are_bad_usage() {
+    assert_eq!(run(&["--rsp", "5"]).0, 2);
+    let (code, _, stderr) = run(&["--config", "/nowhere.toml"]);
+    assert!(code == 2 && stderr.contains("--config /nowhere.toml: No such file"), "{stderr}");
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let output = tickgen(&["--help"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("--max-in-flight-bytes <SIZE>") && help.contains("Exit codes"), "{help}");
+    assert_eq!(tickgen(&["--version"]).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn an_endpoint_that_is_not_there_fails_the_run() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}");
+    let (code, _, stderr) = run(&["--stream", "s", "--region", "us-east-1", "--endpoint-url", &url]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("error: DescribeStreamSummary of stream s: "), "{stderr}");
+}
+
+#[test]
+fn missing_credentials_are_told_with_what_to_do() {
+    let mut command = tickgen(&[
+        "--stream",
+        "s",
+        "--region",
+        "us-east-1",
+        "--endpoint-url",
+        "http://127.0.0.1:9",
+        "--log-level",
+        "error",
+    ]);
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("HOME", "/nowhere");
+    let (code, _, stderr) = finished(&command.output().unwrap());
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{stderr}");
+}
+
+#[test]
+fn a_missed_threshold_is_exit_99_and_a_held_one_0() {
+    let run_with = |threshold| {
+        run(&[
+            "--rps",
+            "200",
+            "--records",
+            "100",
+            "--quiet",
+            "--threshold",
+            "achieved_rps > 1",
+            "--threshold",
+            threshold,
+        ])
+    };
+    let (code, summary, _) = run_with("acked == 100");
+    assert_eq!(code, 0, "{summary:#}");
+    let (code, summary, _) = run_with("acked > 100");
+    assert_eq!(code, 99, "{summary:#}");
+    assert_eq!(summary["thresholds"][2]["passed"], false);
+}
+
+#[test]
+fn the_summary_of_a_run_fits_its_schema() {
+    let (code, summary, stderr) = run(&["--rps", "1000", "--records", "1000", "--seed", "7"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(violations(&summary_schema(), &summary, ""), [] as [String; 0]);
+    assert_balanced(&summary);
+    assert_eq!(
+        (&summary["seed"], &summary["acked"], &summary["stopped_by"]),
+        (&7.into(), &1000.into(), &"schedule".into())
+    );
+    assert!(stderr.contains("= 1000 acked + 0 failed + 0 expired"), "{stderr}");
+}
+
+#[test]
+fn quiet_leaves_stderr_empty() {
+    let (code, _, stderr) = run(&["--rps", "1000", "--records", "10", "--quiet"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn logs_are_json_when_asked_and_hold_no_credential() {
+    let output =
+        tickgen(&["--rps", "1000", "--records", "100", "--log-format", "json", "--log-level", "debug"])
+            .env("AWS_SECRET_ACCESS_KEY", "do-not-tell-me")
+            .output()
+            .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let first: serde_json::Value = serde_json::from_str(stderr.lines().next().unwrap()).unwrap();
+    assert_eq!(first["fields"]["message"], "offering the load");
+    assert!(!stderr.contains("do-not-tell-me") && !stderr.contains("AWS4-HMAC"), "{stderr}");
+}
+
+#[test]
+fn a_signal_drains_a_daemon_and_its_summary_balances() {
+    for name in ["TERM", "INT"] {
+        let mut child = start(&["--rps", "2000", "--summary", "-"]);
+        // The second progress line: the load is on.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("acked")));
+        signal(&child, name);
+        std::thread::spawn(move || lines.for_each(drop));
+        let (code, summary, _) = finished(&child.wait_with_output().unwrap());
+        assert_balanced(&summary);
+        assert_eq!(
+            (code, &summary["stopped_by"], &summary["lost"]),
+            (0, &"signal".into(), &0.into()),
+            "{summary:#}"
+        );
+    }
+}
+
+/// A server that is asked what it is and then never answers again.
+fn silent_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for socket in listener.incoming().map_while(Result::ok) {
+            held.push(std::thread::spawn(move || serve_control_plane(socket)));
+        }
+    });
+    port
+}
+
+fn serve_control_plane(mut socket: TcpStream) {
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        let mut request = String::new();
+        while !request.ends_with('}') {
+            let Ok(read @ 1..) = socket.read(&mut buffer) else { return };
+            request.push_str(&String::from_utf8_lossy(&buffer[..read]));
+            if request.contains("Kinesis_20131202.PutRecords") {
+                // Read on, answer never: the producer's bounds are what stops it.
+                while matches!(socket.read(&mut buffer), Ok(1..)) {}
+                return;
+            }
+        }
+        let body = if request.contains("ListShards") {
+            r#"{"Shards":[{"ShardId":"shardId-000000000000","HashKeyRange":{"StartingHashKey":"0","EndingHashKey":"340282366920938463463374607431768211455"},"SequenceNumberRange":{"StartingSequenceNumber":"1"}}]}"#
+        } else {
+            r#"{"StreamDescriptionSummary":{"StreamName":"s","StreamARN":"arn:aws:kinesis:us-east-1:000000000000:stream/s","StreamStatus":"ACTIVE","RetentionPeriodHours":24,"StreamCreationTimestamp":1,"EnhancedMonitoring":[],"OpenShardCount":1}}"#
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        if socket.write_all((head + body).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// The most memory that a process has had, in KiB.
+fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}
+
+#[test]
+fn at_an_endpoint_that_never_answers_memory_is_bounded_and_the_drain_ends() {
+    let url = format!("http://127.0.0.1:{}", silent_server());
+    for payload in ["200", "50KB"] {
+        let child = start(&[
+            "--stream",
+            "s",
+            "--region",
+            "us-east-1",
+            "--endpoint-url",
+            &url,
+            "--rps",
+            "20000",
+            "--shard-limit",
+            "none",
+            "--duration",
+            "6s",
+            "--drain-timeout",
+            "500ms",
+            "--payload-bytes",
+            payload,
+            "--quiet",
+            "--summary",
+            "-",
+        ]);
+        let pid = child.id();
+        let peak = std::thread::spawn(move || {
+            let mut peak = 0;
+            while let now @ 1.. = peak_memory(pid) {
+                peak = peak.max(now);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            peak
+        });
+        let (code, summary, _) = finished(&child.wait_with_output().unwrap());
+        assert_balanced(&summary);
+        assert_eq!((code, &summary["acked"]), (99, &0.into()), "{summary:#}");
+        let peak = peak.join().unwrap();
+        assert!((1..128 * 1024).contains(&peak), "payload {payload}: {peak} KiB");
+    }
+}
+
+#[test]
+fn the_admin_server_shows_metrics_and_readiness() {
+    let mut child = start(&["--rps", "1000", "--admin-addr", "0"]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.find_map(|line| line.ok().filter(|line| line.contains("admin server"))).unwrap();
+    let address =
+        line.split("address=").nth(1).unwrap().trim_matches('"').trim_matches(['\\', '"']).to_owned();
+    let get = |path: &str| {
+        let mut socket = TcpStream::connect(&address).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        text
+    };
+    assert!(get("/livez").starts_with("HTTP/1.1 200"));
+    assert!(get("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(get("/nothing").starts_with("HTTP/1.1 404"));
+    assert!(lines.any(|line| line.unwrap().contains("acked")));
+    let metrics = get("/metrics");
+    assert!(metrics.contains("tickgen_target_records_per_second 1000"), "{metrics}");
+    assert!(metrics.contains("tickgen_response_time_seconds_bucket{le=\"+Inf\"}"), "{metrics}");
+    assert!(!metrics.contains("tickgen_records_total{outcome=\"acked\"} 0\n"), "{metrics}");
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    signal(&child, "TERM");
+    std::thread::spawn(move || lines.for_each(drop));
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_admin_port_in_use_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, stderr) = run(&["--records", "1", "--admin-addr", &address]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains(&format!("error: --admin-addr {address}: Address already in use")), "{stderr}");
+}

@@ -1,0 +1,157 @@
+//! The documents are held to the code.
+
+use crate::harness::repository_file;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use tickgen::config::{Settings, Source};
+use tickgen::observe::{FIGURES, METRICS, RunFacts, StoppedBy, Summary, Threshold};
+use tickgen::plan::Plan;
+use tickgen::producer::Snapshot;
+use tickgen::settings::SETTINGS;
+
+/// The shipped config.toml shows every key with its default, and nothing else.
+#[test]
+fn config_toml_is_exactly_the_defaults() {
+    let text = repository_file("config.toml");
+    let (settings, errors) = Settings::layer(Some((Path::new("config.toml"), &text)), [], Vec::new());
+    assert_eq!(errors, []);
+    let (defaults, _) = Settings::layer(None, [], Vec::new());
+    for (key, setting) in SETTINGS {
+        let (shown, default) = (settings.get(*key), defaults.get(*key));
+        assert!(matches!(shown.source, Source::File { .. }), "{} is missing", setting.name);
+        let joined = |texts: &[String]| texts.join(",");
+        assert_eq!(joined(&shown.texts), joined(&default.texts), "{}", setting.name);
+        let Source::File { line, .. } = shown.source else { unreachable!() };
+        let above = text.lines().nth(line - 2).unwrap_or_default();
+        assert!(above.starts_with("# "), "{} has no comment above it", setting.name);
+    }
+    assert!(Plan::new(&settings, 1).is_ok());
+}
+
+#[test]
+fn every_setting_is_in_the_readme() {
+    let readme = repository_file("README.md");
+    for (_, setting) in SETTINGS {
+        assert!(readme.contains(&format!("`--{}", setting.name)), "--{} is not in README.md", setting.name);
+    }
+    for figure in FIGURES {
+        let name = figure.split('.').next().unwrap_or_default();
+        assert!(readme.contains(name), "{figure} is not in README.md");
+    }
+}
+
+#[test]
+fn metrics_md_lists_every_metric_as_it_is() {
+    let text = repository_file("docs/METRICS.md");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `tickgen_")).collect();
+    let expected: Vec<String> = METRICS
+        .iter()
+        .map(|metric| {
+            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            format!(
+                "| `{}` | {} | {} | {} | {} |",
+                metric.name,
+                metric.kind.name(),
+                labels.join(", "),
+                metric.unit,
+                metric.help
+            )
+        })
+        .collect();
+    assert_eq!(rows, expected, "docs/METRICS.md should be:\n{}", expected.join("\n"));
+}
+
+/// A summary with something in every field.
+fn summary() -> Value {
+    let facts = RunFacts {
+        run_id: "r".into(),
+        seed: 1,
+        stream: "s".into(),
+        started_at: "2026-11-22T18:54:00Z".into(),
+        target_rps: Some(5.0),
+    };
+    let thresholds = [Threshold::parse("lost == 0").unwrap()];
+    let summary = Summary::new(&facts, &Snapshot::empty(), StoppedBy::Signal, Some("e".into()), &thresholds);
+    let mut summary = serde_json::to_value(summary).unwrap();
+    summary["shards"] = serde_json::json!([{"id": "shardId-000000000000", "acked": 1, "throttled": 0}]);
+    summary["flushes"] = serde_json::json!({"linger": 1});
+    summary
+}
+
+/// The part of JSON Schema that the summary's schema uses.
+pub(crate) fn violations(schema: &Value, value: &Value, path: &str) -> Vec<String> {
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
+        _ => return vec![format!("{path}: the schema has no type")],
+    };
+    let fits = |kind: &&str| match *kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        _ => false,
+    };
+    if !types.iter().any(fits) {
+        return vec![format!("{path}: {value} is not {types:?}")];
+    }
+    let mut found = Vec::new();
+    if let Some(values) = schema["enum"].as_array()
+        && !values.contains(value)
+    {
+        found.push(format!("{path}: {value} is not one of {values:?}"));
+    }
+    for item in value.as_array().into_iter().flatten() {
+        found.extend(violations(&schema["items"], item, &format!("{path}[]")));
+    }
+    let Some(fields) = value.as_object() else { return found };
+    for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if !fields.contains_key(required) {
+            found.push(format!("{path}.{required} is missing"));
+        }
+    }
+    for (name, field) in fields {
+        let (own, other) = (&schema["properties"][name], &schema["additionalProperties"]);
+        match (own.is_object(), other.is_object()) {
+            (true, _) => found.extend(violations(own, field, &format!("{path}.{name}"))),
+            (false, true) => found.extend(violations(other, field, &format!("{path}.{name}"))),
+            (false, false) => found.push(format!("{path}.{name} is not in the schema")),
+        }
+    }
+    found
+}
+
+pub(crate) fn summary_schema() -> Value {
+    serde_json::from_str(&repository_file("docs/summary.schema.json")).unwrap()
+}
+
+#[test]
+fn the_summary_fits_its_schema_and_the_schema_fits_the_summary() {
+    let schema = summary_schema();
+    assert_eq!(violations(&schema, &summary(), ""), [] as [String; 0]);
+    let fields: BTreeSet<String> = summary().as_object().unwrap().keys().cloned().collect();
+    let described: BTreeSet<String> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+    let required: BTreeSet<String> =
+        schema["required"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
+    assert_eq!(fields, described);
+    assert_eq!(fields, required);
+    for (name, property) in schema["properties"].as_object().unwrap() {
+        assert!(property["description"].is_string(), "{name} has no description");
+    }
+}
+
+#[test]
+fn the_schema_check_finds_what_is_wrong() {
+    let schema = summary_schema();
+    for (field, wrong) in
+        [("acked", Value::from("5")), ("balanced", Value::Null), ("stopped_by", "me".into())]
+    {
+        let mut summary = summary();
+        summary[field] = wrong;
+        assert_eq!(violations(&schema, &summary, "").len(), 1, "{field}");
+    }
+}

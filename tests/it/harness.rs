@@ -1,0 +1,104 @@
+//! What the tests share: running the binary, reading request bodies, and a scripted server.
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use tickgen::kinesis::hash_key;
+use tickgen::producer::aggregate;
+
+/// A stored Kinesis record.
+pub(crate) struct Stored {
+    /// The hash key that places it.
+    pub(crate) hash_key: u128,
+    /// Its user records: itself, or those of the aggregate.
+    pub(crate) records: Vec<StoredRecord>,
+}
+
+/// A stored user record.
+pub(crate) struct StoredRecord {
+    /// Its partition key.
+    pub(crate) key: String,
+    /// Its payload.
+    pub(crate) data: Vec<u8>,
+}
+
+impl Stored {
+    /// Reads the body of a `PutRecords` request as a server does.
+    pub(crate) fn read_body(body: &[u8]) -> Vec<Self> {
+        let body: Value = serde_json::from_slice(body).expect("a body is JSON");
+        body["Records"].as_array().expect("Records").iter().map(Self::read).collect()
+    }
+
+    fn read(entry: &Value) -> Self {
+        let text = |name: &str| entry[name].as_str();
+        let data = base64_simd::STANDARD.decode_to_vec(text("Data").expect("Data")).expect("base64");
+        let key = text("PartitionKey").expect("PartitionKey");
+        let explicit = text("ExplicitHashKey").map(|hash| hash.parse().expect("a decimal hash key"));
+        let records = match aggregate::decode(&data) {
+            Ok(records) => records
+                .iter()
+                .map(|r| StoredRecord { key: r.partition_key.to_owned(), data: r.data.to_vec() })
+                .collect(),
+            Err(aggregate::DecodeError::NotAggregated) => {
+                vec![StoredRecord { key: key.to_owned(), data: data.clone() }]
+            }
+            Err(error) => panic!("{error}"),
+        };
+        Self { hash_key: explicit.unwrap_or_else(|| hash_key(key.as_bytes())), records }
+    }
+}
+
+/// The binary with these flags, in an environment without settings of its own.
+pub(crate) fn tickgen(flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickgen"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("TICKGEN_") || name.starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    // Nothing of the machine's own configuration, and no question to its metadata service.
+    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the binary to its end; returns its exit code, summary and stderr.
+pub(crate) fn run(flags: &[&str]) -> (i32, Value, String) {
+    let mut all = flags.to_vec();
+    all.extend(["--summary", "-"]);
+    finished(&tickgen(&all).output().expect("the binary runs"))
+}
+
+/// Reads what a finished run left.
+pub(crate) fn finished(output: &Output) -> (i32, Value, String) {
+    let summary = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code().unwrap_or(-1), summary, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Starts the binary and leaves it running.
+pub(crate) fn start(flags: &[&str]) -> Child {
+    tickgen(flags).spawn().expect("the binary starts")
+}
+
+/// Sends a signal to a child by its id.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// Asserts the equations of the ledger on a summary.
+pub(crate) fn assert_balanced(summary: &Value) {
+    let count = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {summary:#}"));
+    assert_eq!(summary["balanced"], true, "{summary:#}");
+    assert_eq!(count("scheduled"), count("generated") + count("dropped"), "{summary:#}");
+    assert_eq!(count("generated"), count("acked") + count("failed") + count("expired"), "{summary:#}");
+}
+
+/// A file of this repository.
+pub(crate) fn repository_file(path: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}

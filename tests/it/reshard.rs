@@ -1,0 +1,142 @@
+//! Splits and merges under load, on an embedded Kinesis that the test reads and reshards itself.
+#![cfg(feature = "embedded")]
+
+use crate::harness::{assert_balanced, finished, start};
+use ferrokinesis::actions::{Operation, dispatch};
+use ferrokinesis::store::{Store, StoreOptions};
+use ferrokinesis::{create_app, serve_plain_http};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::time::Duration;
+use tickgen::kinesis::hash_key;
+use tickgen::producer::aggregate;
+use tokio::net::TcpListener;
+
+const STREAM: &str = "resharded";
+
+async fn serve(shards: u32) -> (Store, String) {
+    let options = StoreOptions {
+        create_stream_ms: 0,
+        update_stream_ms: 0,
+        shard_limit: 100,
+        enforce_limits: true,
+        ..StoreOptions::default()
+    };
+    let (app, store) = create_app(options);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(serve_plain_http(listener, app, std::future::pending()));
+    call(&store, Operation::CreateStream, json!({"StreamName": STREAM, "ShardCount": shards})).await;
+    (store, url)
+}
+
+/// Carries out a control operation and waits for the stream to be active again.
+async fn call(store: &Store, operation: Operation, input: Value) {
+    dispatch(store, operation, input).await.unwrap();
+    while store.get_stream(STREAM).await.unwrap().stream_status != ferrokinesis::types::StreamStatus::Active {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn acked_so_far(store: &Store, at_least: u64) {
+    while store.metrics().retained_records() < at_least {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn split_and_merge(store: &Store, step: u64) {
+    acked_so_far(store, step).await;
+    // Four shards of 2^126 hash keys: the first is cut in its middle.
+    let middle = (1_u128 << 125).to_string();
+    let split =
+        json!({"StreamName": STREAM, "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": middle});
+    call(store, Operation::SplitShard, split).await;
+    acked_so_far(store, 2 * step).await;
+    let merge = json!({
+        "StreamName": STREAM, "ShardToMerge": "shardId-000000000001", "AdjacentShardToMerge": "shardId-000000000002",
+    });
+    call(store, Operation::MergeShards, merge).await;
+}
+
+struct Read {
+    user_records: u64,
+    distinct: u64,
+    /// User records whose hash key their shard does not take.
+    misplaced: u64,
+}
+
+/// Reads the stream's store, shard by shard.
+async fn read(store: &Store) -> Read {
+    let shards = store.get_stream(STREAM).await.unwrap().shards;
+    let mut seen = HashSet::new();
+    let mut read = Read { user_records: 0, distinct: 0, misplaced: 0 };
+    for (key, record) in store.get_record_store(STREAM).await {
+        let place = usize::from_str_radix(key.split('/').next().unwrap(), 16).unwrap();
+        let range = &shards[place].hash_key_range;
+        let (first, last): (u128, u128) = (range.start_u128(), range.end_u128());
+        let data = base64_simd::STANDARD.decode_to_vec(&record.data).unwrap();
+        let records: Vec<(String, Vec<u8>)> = match aggregate::decode(&data) {
+            Ok(records) => records.iter().map(|r| (r.partition_key.to_owned(), r.data.to_vec())).collect(),
+            Err(_) => vec![(record.partition_key, data)],
+        };
+        for (key, data) in records {
+            read.user_records += 1;
+            read.misplaced += u64::from(!(first..=last).contains(&hash_key(key.as_bytes())));
+            seen.insert((key, data));
+        }
+    }
+    read.distinct = seen.len() as u64;
+    read
+}
+
+async fn load_with_reshard(flags: &[&str], step: u64) -> (Value, Read) {
+    let (store, url) = serve(4).await;
+    let mut all = vec![
+        "--stream",
+        STREAM,
+        "--region",
+        "us-east-1",
+        "--endpoint-url",
+        &url,
+        "--quiet",
+        "--summary",
+        "-",
+    ];
+    all.extend(["--threshold", "achieved_rps > 1"]);
+    all.extend(flags);
+    let child = start(&all);
+    split_and_merge(&store, step).await;
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let (code, summary, stderr) = finished(&output);
+    assert_eq!(code, 0, "{stderr}\n{summary:#}");
+    assert_balanced(&summary);
+    (summary, read(&store).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_find_the_new_shards_and_are_stored_once() {
+    let (summary, read) = load_with_reshard(&["--rps", "2000", "--duration", "5s"], 2_000).await;
+    assert_eq!((read.user_records, read.distinct, read.misplaced), (10_000, 10_000, 0));
+    assert_eq!(summary["acked"], 10_000);
+    // Two children, one merged: five shards of the start's four, seven in all.
+    let shards = summary["shards"].as_array().unwrap();
+    let took = |id: &str| shards.iter().any(|shard| shard["id"] == id && shard["acked"].as_u64() > Some(0));
+    for id in 4..=6 {
+        assert!(took(&format!("shardId-{id:012}")), "shard {id} took nothing: {summary:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aggregates_find_the_new_shards_and_are_stored_once() {
+    let flags = ["--rps", "5000", "--duration", "5s", "--aggregate", "--linger", "20ms"];
+    let (summary, read) = load_with_reshard(&flags, 150).await;
+    assert_eq!((read.user_records, read.distinct), (25_000, 25_000));
+    assert_eq!(summary["acked"], 25_000);
+    // An aggregate made for the parent may land on a child that does not take all its records: those
+    // are counted, not sent again.
+    assert!(
+        read.misplaced <= summary["misrouted"].as_u64().unwrap(),
+        "{} misplaced: {summary:#}",
+        read.misplaced
+    );
+}

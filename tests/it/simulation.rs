@@ -1,0 +1,366 @@
+//! The whole engine in simulated time against a simulated stream with random faults: no clock, no
+//! network, thousands of records a millisecond.
+
+use crate::harness::Stored;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use tickgen::kinesis::protocol::StreamRef;
+use tickgen::kinesis::{
+    Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, Shard, ShardId, ShardMap,
+};
+use tickgen::load::{MILLISECOND, Nanos, Rate, SECOND, Schedule, Stride};
+use tickgen::producer::{
+    AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, ShardQuota,
+};
+use tickgen::tick::{Draws, EventTime, Keys, Source, Ticks, TimeZone};
+
+/// What the simulated stream does with a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    ThrottleSome,
+    FailSome,
+    /// Refused as a whole, nothing stored.
+    Refuse(RequestErrorKind),
+    /// Stored, but the answer never comes back.
+    StoreThenLose(RequestErrorKind),
+    /// Stored, but the answer has a result too few.
+    MiscountResults,
+}
+
+#[derive(Clone, Debug)]
+struct Scenario {
+    thousandths: u64,
+    millis: u64,
+    shards: u64,
+    aggregate: bool,
+    keys: &'static str,
+    limit: bool,
+    fault_percent: u64,
+    reshard: bool,
+    ttl_millis: u64,
+    attempts: u32,
+    backlog: u64,
+    requests: usize,
+    stop_early: bool,
+    closed_loop: bool,
+    seed: u64,
+}
+
+fn scenarios() -> impl Strategy<Value = Scenario> {
+    let load = (1_000_000_u64..20_000_000, 50_u64..600, 1_u64..12, any::<bool>());
+    let keys = prop::sample::select(vec!["uniform", "per-shard", "ticker", "fixed:k", "zipf:1:20"]);
+    let faults = (any::<bool>(), prop::sample::select(vec![0_u64, 5, 30, 80]), any::<bool>());
+    let retry = (prop::sample::select(vec![100_u64, 1_000, 30_000]), 1_u32..12);
+    let bounds = (prop::sample::select(vec![50_u64, 1_000, 100_000]), 1_usize..20);
+    let ends = (any::<bool>(), prop::bool::weighted(0.2), any::<u64>());
+    (load, keys, faults, retry, bounds, ends).prop_map(|(load, keys, faults, retry, bounds, ends)| Scenario {
+        thousandths: load.0,
+        millis: load.1,
+        shards: load.2,
+        aggregate: load.3,
+        keys,
+        limit: faults.0,
+        fault_percent: faults.1,
+        reshard: faults.2,
+        ttl_millis: retry.0,
+        attempts: retry.1,
+        backlog: bounds.0,
+        requests: bounds.1,
+        stop_early: ends.0,
+        closed_loop: ends.1,
+        seed: ends.2,
+    })
+}
+
+fn source(scenario: &Scenario) -> Source {
+    let tickers: Vec<String> = ["AAPL", "AMZN", "TBV"].map(str::to_owned).to_vec();
+    let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
+    let ticks = Ticks::new(scenario.seed, &tickers, None, time).unwrap();
+    let keys = Keys::new(&scenario.keys.parse().unwrap(), scenario.seed, &ticks);
+    Source::new(ticks, keys)
+}
+
+fn engine(scenario: &Scenario) -> Engine {
+    let source = source(scenario);
+    let packing = if scenario.aggregate {
+        let size = AggregateSize::new(source.key_count(), source.explicit());
+        Packing::Aggregate { size, full: 2_000, linger: 10 * MILLISECOND }
+    } else {
+        Packing::Single
+    };
+    let rate = Rate::from_thousandths(scenario.thousandths).unwrap();
+    let span = scenario.millis * MILLISECOND;
+    let pace = if scenario.closed_loop {
+        Pace::Closed { total: 20_000, until: span }
+    } else {
+        Pace::Open(Schedule::constant(rate, Schedule::count_within(rate, span)))
+    };
+    Engine::new(EngineConfig {
+        stream: StreamRef::Name("s".into()),
+        map: ShardMap::even(scenario.shards),
+        pace,
+        stride: Stride::WHOLE,
+        source,
+        packing,
+        batch: BatchBounds { entries: 500, bytes: 100_000, linger: 10 * MILLISECOND },
+        quota: scenario.limit.then(|| ShardQuota::of_shard(1.0, 4_000)),
+        retry: RetryPolicy {
+            record_ttl: scenario.ttl_millis * MILLISECOND,
+            max_attempts: scenario.attempts,
+            backoff: 50 * MILLISECOND,
+            max_backoff: 2 * SECOND,
+        },
+        bounds: Bounds { backlog: scenario.backlog, requests: scenario.requests, bytes: 1 << 20 },
+        seed: scenario.seed,
+    })
+}
+
+/// A stream that stores what it is sent, or not, as the draws say.
+struct Stream {
+    map: ShardMap,
+    draws: Draws,
+    requests: u64,
+    fault_percent: u64,
+    /// How often each record was stored, by its number.
+    stored: BTreeMap<u64, u32>,
+    /// Kinesis records stored by shard and second.
+    per_second: BTreeMap<(ShardId, Nanos), u32>,
+}
+
+impl Stream {
+    fn fault(&self) -> Fault {
+        use RequestErrorKind::{ConnectionCut, NotSent, ServerError, Throttled, TimedOut};
+        if self.draws.bits(self.requests * 2) % 100 >= self.fault_percent {
+            return Fault::None;
+        }
+        let faults = [
+            Fault::ThrottleSome,
+            Fault::FailSome,
+            Fault::Refuse(Throttled),
+            Fault::Refuse(NotSent),
+            Fault::Refuse(ServerError),
+            Fault::StoreThenLose(TimedOut),
+            Fault::StoreThenLose(ConnectionCut),
+            Fault::MiscountResults,
+        ];
+        faults[self.draws.index(self.requests * 2 + 1, faults.len())]
+    }
+
+    fn answer(&mut self, request: &Request, now: Nanos) -> Answer {
+        self.requests += 1;
+        let fault = self.fault();
+        if let Fault::Refuse(kind) = fault {
+            return Answer::Failed(RequestError { kind, text: String::new() });
+        }
+        let mut numbers = request.records().iter().map(|record| record.n);
+        let mut answers = Vec::new();
+        for (place, entry) in (0_u64..).zip(Stored::read_body(&request.body)) {
+            let records: Vec<u64> = numbers.by_ref().take(entry.records.len()).collect();
+            let shard = self.map.shards()[self.map.route(entry.hash_key)].id;
+            let reject = self.draws.bits(self.requests * 1000 + place) % 2 == 0;
+            answers.push(match fault {
+                Fault::ThrottleSome if reject => EntryAnswer::Rejected(EntryError::Throttled),
+                Fault::FailSome if reject => EntryAnswer::Rejected(EntryError::InternalFailure),
+                _ => {
+                    *self.per_second.entry((shard, now / SECOND)).or_default() += 1;
+                    records.iter().for_each(|n| *self.stored.entry(*n).or_default() += 1);
+                    EntryAnswer::Accepted(shard)
+                }
+            });
+        }
+        assert_eq!(numbers.next(), None, "the body holds the request's records");
+        match fault {
+            Fault::StoreThenLose(kind) => Answer::Failed(RequestError { kind, text: String::new() }),
+            Fault::MiscountResults => {
+                answers.pop();
+                Answer::Entries(answers)
+            }
+            _ => Answer::Entries(answers),
+        }
+    }
+
+    /// Splits the first shard in its middle.
+    fn split(&mut self) {
+        let mut shards = self.map.shards().to_vec();
+        let parent = shards.remove(0);
+        let middle = parent.last / 2;
+        let next = shards.iter().map(|s| s.id.0).max().unwrap_or(0).max(parent.id.0) + 1;
+        shards.push(Shard { id: ShardId(next), first: parent.first, last: middle });
+        shards.push(Shard { id: ShardId(next + 1), first: middle + 1, last: parent.last });
+        self.map = ShardMap::new(shards).unwrap();
+    }
+}
+
+/// Runs a scenario to its end; returns the engine, the stream and the time.
+fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
+    let mut engine = engine(scenario);
+    let mut stream = Stream {
+        map: ShardMap::even(scenario.shards),
+        draws: Draws::new(scenario.seed, 77),
+        requests: 0,
+        fault_percent: scenario.fault_percent,
+        stored: BTreeMap::new(),
+        per_second: BTreeMap::new(),
+    };
+    let (mut now, mut idle_turns) = (0, 0);
+    // Requests in the air, by the time of their answer.
+    let mut air: BTreeMap<(Nanos, u64), (Request, Answer)> = BTreeMap::new();
+    let halfway = scenario.millis * MILLISECOND / 2;
+    while !engine.is_done() {
+        if scenario.reshard && now >= halfway && stream.map.shards().len() as u64 == scenario.shards {
+            stream.split();
+        }
+        if engine.map_is_stale() {
+            engine.reshard(stream.map.clone(), now);
+        }
+        if scenario.stop_early && now >= halfway {
+            engine.stop(now);
+        }
+        while let Some(request) = engine.poll(now) {
+            assert!(request.entry_count() <= 500 && air.len() < scenario.requests);
+            let latency = 1 + stream.draws.bits(stream.requests ^ 0xABCD) % (40 * MILLISECOND);
+            let answer = stream.answer(&request, now);
+            air.insert((now + latency, stream.requests), (request, answer));
+        }
+        let snapshot = engine.snapshot(now);
+        let ledger = &snapshot.account.ledger;
+        assert_eq!(snapshot.scheduled, ledger.generated + ledger.dropped);
+        assert_eq!(ledger.in_flight(), snapshot.unsettled);
+        // The backlog, one open batch, and what comes back from requests in flight to be sent again.
+        let batches = (scenario.requests as u64 + 1) * 100_000 / 60;
+        assert!(snapshot.backlog_records <= scenario.backlog + batches, "{}", snapshot.backlog_records);
+        if engine.is_done() {
+            break;
+        }
+        let answered = air.keys().next().map(|key| key.0);
+        let next = engine.next_wake().into_iter().chain(answered).min().expect("the run goes on");
+        idle_turns = if next <= now { idle_turns + 1 } else { 0 };
+        assert!(idle_turns < 3, "the engine asks to be woken at once, for ever");
+        now = now.max(next);
+        assert!(now < 200 * SECOND, "the run does not end");
+        while let Some(entry) = air.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (request, answer) = entry.remove();
+            engine.settle(request, answer, now);
+        }
+    }
+    (engine, stream, now)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// Whatever goes wrong: every record settles once, what is acked is stored, and no record is
+    /// stored more often than the ledger owns up to.
+    #[test]
+    fn every_record_settles_once_and_acked_means_stored(scenario in scenarios()) {
+        let (engine, stream, now) = simulate(&scenario);
+        let snapshot = engine.snapshot(now);
+        let ledger = &snapshot.account.ledger;
+        prop_assert!(snapshot.balances(), "{ledger:?}");
+        let distinct = stream.stored.len() as u64;
+        let extra: u64 = stream.stored.values().map(|&times| u64::from(times) - 1).sum();
+        prop_assert!(distinct >= ledger.acked, "{distinct} stored, {} acked", ledger.acked);
+        // Stored but not acked: the answer was lost, and so was the record in the end.
+        prop_assert!(distinct <= ledger.acked + ledger.lost());
+        let twice = stream.stored.values().filter(|&&times| times > 1).count() as u64;
+        prop_assert!(twice <= ledger.possible_duplicates, "{twice} stored twice, {ledger:?}");
+        if scenario.fault_percent == 0 {
+            prop_assert_eq!((extra, ledger.failed, ledger.possible_duplicates), (0, 0, 0));
+            prop_assert_eq!(distinct, ledger.acked);
+        }
+        if !scenario.reshard {
+            prop_assert_eq!(ledger.misrouted, 0);
+        }
+        let entries: u64 = snapshot.account.shards.iter().map(|shard| shard.accepted).sum();
+        prop_assert_eq!(entries, snapshot.account.entries.of(tickgen::producer::EntryOutcome::Accepted));
+        let acked: u64 = snapshot.account.shards.iter().map(|shard| shard.acked).sum();
+        prop_assert_eq!(acked, ledger.acked);
+        prop_assert_eq!(snapshot.account.response_time.histogram().len(), ledger.acked);
+        prop_assert_eq!(snapshot.account.service_time.histogram().len(), ledger.acked);
+    }
+
+    /// With a limit per shard, a shard without faults is never offered more than it takes.
+    #[test]
+    fn shards_are_not_offered_more_than_they_take(mut scenario in scenarios()) {
+        scenario.limit = true;
+        scenario.fault_percent = 0;
+        scenario.ttl_millis = 30_000;
+        let (_, stream, _) = simulate(&scenario);
+        for ((shard, second), count) in stream.per_second {
+            prop_assert!(count <= 1_000, "{count} records for {shard} in second {second}");
+        }
+    }
+
+    /// Two runs of one scenario are the same run.
+    #[test]
+    fn a_run_is_a_function_of_its_seed(scenario in scenarios()) {
+        let (one, stream_one, _) = simulate(&scenario);
+        let (two, stream_two, _) = simulate(&scenario);
+        prop_assert_eq!(one.snapshot(0).account.ledger, two.snapshot(0).account.ledger);
+        prop_assert_eq!(stream_one.stored, stream_two.stored);
+    }
+}
+
+/// The same seed makes the same records, however many engines share the run.
+#[test]
+fn engines_share_the_records_out() {
+    let records = |of: u64| {
+        let mut all = Vec::new();
+        for index in 0..of {
+            let scenario = Scenario {
+                thousandths: 5_000_000,
+                millis: 400,
+                shards: 4,
+                aggregate: false,
+                keys: "uniform",
+                limit: false,
+                fault_percent: 0,
+                reshard: false,
+                ttl_millis: 30_000,
+                attempts: 3,
+                backlog: 100_000,
+                requests: 10,
+                stop_early: false,
+                closed_loop: false,
+                seed: 11,
+            };
+            let mut config_engine = engine_with_stride(&scenario, Stride { index, of });
+            let mut now = 0;
+            while !config_engine.is_done() {
+                while let Some(request) = config_engine.poll(now) {
+                    for entry in Stored::read_body(&request.body) {
+                        all.extend(entry.records.into_iter().map(|record| (record.key, record.data)));
+                    }
+                    let accepted = vec![EntryAnswer::Accepted(ShardId(0)); request.entry_count()];
+                    config_engine.settle(request, Answer::Entries(accepted), now);
+                }
+                now += MILLISECOND;
+            }
+        }
+        all.sort();
+        all
+    };
+    let whole = records(1);
+    assert_eq!(whole.len(), 2_000);
+    assert!(whole == records(3));
+}
+
+fn engine_with_stride(scenario: &Scenario, stride: Stride) -> Engine {
+    let source = source(scenario);
+    let rate = Rate::from_thousandths(scenario.thousandths).unwrap();
+    let total = Schedule::count_within(rate, scenario.millis * MILLISECOND);
+    Engine::new(EngineConfig {
+        stream: StreamRef::Name("s".into()),
+        map: ShardMap::even(scenario.shards),
+        pace: Pace::Open(Schedule::constant(rate, total)),
+        stride,
+        source,
+        packing: Packing::Single,
+        batch: BatchBounds { entries: 500, bytes: 100_000, linger: 10 * MILLISECOND },
+        quota: None,
+        retry: RetryPolicy { record_ttl: SECOND, max_attempts: 3, backoff: 1, max_backoff: 1 },
+        bounds: Bounds { backlog: scenario.backlog, requests: scenario.requests, bytes: 1 << 20 },
+        seed: scenario.seed,
+    })
+}
