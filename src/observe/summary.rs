@@ -57,6 +57,8 @@ pub struct Summary {
     pub target_rps: Option<f64>,
     /// Acked records per second of the schedule, the drain left out.
     pub achieved_rps: f64,
+    /// Acked records left out of the rate: they could not start on time and were acked in the drain.
+    pub acked_late: u64,
     /// Seconds from start to end, the drain included.
     pub elapsed_s: f64,
     /// Seconds of the schedule, the drain left out.
@@ -202,6 +204,7 @@ impl Summary {
             error,
             target_rps: facts.target_rps,
             achieved_rps: last.achieved_rps(),
+            acked_late: account.acked_late,
             elapsed_s: last.elapsed as f64 / 1e9,
             schedule_s: last.span as f64 / 1e9,
             scheduled: last.scheduled,
@@ -271,6 +274,12 @@ impl Summary {
         let mut remarks = Vec::new();
         if let Some(error) = &self.error {
             remarks.push(format!("The run was ended by an error: {error}"));
+        }
+        if self.acked_late > 0 {
+            remarks.push(format!(
+                "{} records could not start on time and were acked after the schedule; the rate leaves them out.",
+                self.acked_late
+            ));
         }
         if self.dropped > 0 {
             remarks.push(format!(

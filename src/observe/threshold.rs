@@ -30,6 +30,7 @@ enum Bound {
 pub const FIGURES: &[&str] = &[
     "achieved_rps",
     "acked",
+    "acked_late",
     "bytes",
     "dropped",
     "dropped_ratio",

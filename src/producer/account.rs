@@ -188,6 +188,9 @@ pub struct ShardAccount {
 pub struct Account {
     /// Where every user record stands.
     pub ledger: Ledger,
+    /// Acked records that came too late to be part of the rate: they could not start on time, and
+    /// were acked only after the end of the schedule.
+    pub acked_late: u64,
     /// Answered requests by outcome.
     pub requests: Counts<RequestOutcome, 9>,
     /// Answered entries by outcome.
@@ -218,6 +221,7 @@ impl Account {
     pub(super) fn new() -> Self {
         Self {
             ledger: Ledger::default(),
+            acked_late: 0,
             requests: Counts::new(&RequestOutcome::ALL),
             entries: Counts::new(&EntryOutcome::ALL),
             retried_entries: 0,
@@ -243,6 +247,7 @@ impl Account {
     /// Adds another engine's account.
     pub fn merge(&mut self, other: &Self) {
         self.ledger.merge(&other.ledger);
+        self.acked_late += other.acked_late;
         self.requests.merge(&other.requests);
         self.entries.merge(&other.entries);
         self.retried_entries += other.retried_entries;

@@ -92,6 +92,7 @@ pub struct Engine {
     in_flight: InFlight,
     encoder: Encoder,
     expired: Vec<Record>,
+    on_time: Nanos,
     next_sweep: Nanos,
     draining: bool,
     map_is_stale: bool,
@@ -107,6 +108,10 @@ struct InFlight {
 
 /// How often records that wait for a blocked shard are looked at for their time to live.
 const SWEEP: Nanos = 100 * MILLISECOND;
+
+/// How long after its intended start a record may be sent, besides lingering for its aggregate and its
+/// batch, and still have started on time.
+const ON_TIME: Nanos = 100 * MILLISECOND;
 
 /// Records made at a time in a closed loop.
 const CHUNK: u64 = 500;
@@ -132,6 +137,7 @@ impl Engine {
             in_flight: InFlight::default(),
             encoder: Encoder::new(&config.stream, aggregates),
             expired: Vec::new(),
+            on_time: ON_TIME + 2 * config.batch.linger,
             next_sweep: SWEEP,
             draining: false,
             map_is_stale: false,

@@ -4,8 +4,7 @@ use crate::kinesis::{EntryError, RequestErrorKind};
 /// Where every user record of the run stands.
 ///
 /// `scheduled = generated + dropped` and `generated = acked + failed + expired + in_flight`. Records
-/// enter by [`Ledger::generate`] or [`Ledger::drop`] and leave by exactly one of [`Ledger::ack`],
-/// [`Ledger::fail`] and [`Ledger::expire`].
+/// enter by `generate` or `drop` and leave by exactly one of `ack`, `fail` and `expire`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Records that were made.

@@ -109,6 +109,12 @@ impl Pacer {
         self.ended.is_some() && self.due(now) == 0
     }
 
+    /// When the schedule ended, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<Nanos> {
+        self.ended
+    }
+
     /// How long the schedule lasted: to its end, or so far. The drain is not part of it.
     #[must_use]
     pub fn span(&self, now: Nanos) -> Nanos {

@@ -170,7 +170,7 @@ fn silent_server() -> u16 {
 }
 
 fn serve_control_plane(mut socket: TcpStream) {
-    let mut buffer = [0; 64 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let mut request = String::new();
         while !request.ends_with('}') {

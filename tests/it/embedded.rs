@@ -59,7 +59,9 @@ fn a_hot_shard_makes_records_wait_rather_than_be_throttled() {
         "20s",
         "--quiet",
     ]);
-    assert_eq!(code, 0, "{summary:#}");
+    // All arrive, but some only after the schedule: the rate was not held, and the run says so.
+    assert_eq!(code, 99, "{summary:#}");
+    assert!(count(&summary, "acked_late") > 1_000, "{summary:#}");
     assert_balanced(&summary);
     assert_eq!(count(&summary, "acked"), 4_000);
     let loaded =
@@ -86,7 +88,7 @@ fn throttled_entries_are_sent_again_until_they_are_taken() {
         "25s",
         "--quiet",
     ]);
-    assert_eq!(code, 0, "{summary:#}");
+    assert_eq!(code, 99, "{summary:#}");
     assert_balanced(&summary);
     assert_eq!((count(&summary, "acked"), count(&summary, "possible_duplicates")), (4_000, 0));
     assert!(count(&summary, "throttled_entries") > 500, "{summary:#}");

@@ -1,4 +1,5 @@
 //! The integration tests: one binary, a file per capability, one harness.
+#![allow(clippy::disallowed_methods, reason = "tests start servers and wait for processes")]
 
 mod cli;
 mod docs;

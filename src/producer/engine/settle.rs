@@ -64,7 +64,9 @@ impl Engine {
         let count = records.len() as u64;
         self.account.ledger.ack(count);
         self.account.service_time.record(now - sent, count);
+        let ended = self.pacer.ended().is_some_and(|end| now > end);
         for record in records {
+            self.account.acked_late += u64::from(ended && sent > record.intended + self.on_time);
             self.account.response_time.record(now.saturating_sub(record.intended), 1);
         }
         let shard = &mut self.account.shards[slot as usize];

@@ -1,0 +1,275 @@
+//! The suite against Kinesis servers and readers written by others: boto3 reads back what moto and
+//! kinesis-mock stored, and aws-kinesis-agg opens the aggregates. `.ci/peers` installs them.
+
+use crate::harness::{assert_balanced, finished, tickgen};
+use serde_json::Value;
+use std::fs::File;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Once;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{sleep, timeout};
+
+/// The longest wait for a process, against hanging alone: how fast a peer is decides nothing.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// One test at a time has the machine: a peer alone keeps a core busy.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// moto, taking one request at a time. `moto_server` takes them at once, and then loses records: two
+/// requests give theirs the same sequence number (boto3 alone, from 10 threads, finds 39,339 of 40,000).
+const MOTO: &str = "
+import sys
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app, run_simple
+app = DomainDispatcherApplication(create_backend_app)
+run_simple('127.0.0.1', int(sys.argv[1]), app, threaded=False, request_handler=MotoRequestHandler)
+";
+
+/// The installed peers, for the time of one test.
+struct Peers {
+    python: PathBuf,
+    kinesis_mock: PathBuf,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Peers {
+    /// The peers if they are installed. On a user's machine they may be missing; in CI they may not.
+    async fn take() -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers");
+        let python = root.join("venv/bin/python");
+        let kinesis_mock = root.join("node/node_modules/kinesis-local");
+        if python.exists() && kinesis_mock.join("main.js").exists() {
+            return Some(Self { python, kinesis_mock, _turn: TURN.lock().await });
+        }
+        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(!ci, "the peers are not installed, and CI=true asks for them: run .ci/peers");
+        static SKIPPED: Once = Once::new();
+        // Past the test harness, which shows nothing that a passing test prints.
+        SKIPPED.call_once(|| {
+            let _ =
+                std::io::stderr().write_all(b"skipped: peers are not installed (.ci/peers installs them)\n");
+        });
+        None
+    }
+
+    async fn moto(self) -> Server {
+        let port = free_port();
+        let mut command = Command::new(&self.python);
+        command.args(["-c", MOTO, &port.to_string()]);
+        Server::start(self, "moto", command, port).await
+    }
+
+    async fn kinesis_mock(self) -> Server {
+        let port = free_port();
+        let mut command = Command::new("node");
+        // Its certificate is looked for in the directory that it runs in.
+        command.arg("main.js").current_dir(&self.kinesis_mock);
+        command.env("KINESIS_MOCK_PLAIN_PORT", port.to_string());
+        command.env("KINESIS_MOCK_TLS_PORT", free_port().to_string());
+        Server::start(self, "kinesis-mock", command, port).await
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("a bound address").port()
+}
+
+/// A running peer; it is killed when this is dropped.
+struct Server {
+    peers: Peers,
+    url: String,
+    process: Child,
+}
+
+impl Server {
+    async fn start(peers: Peers, name: &str, mut command: Command, port: u16) -> Self {
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
+        let output = File::create(&log).expect("a log file");
+        command.stdin(Stdio::null()).stdout(output.try_clone().expect("a second handle")).stderr(output);
+        let process = command.kill_on_drop(true).spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut server = Self { peers, url: format!("http://127.0.0.1:{port}"), process };
+        let ready = timeout(LONGEST_WAIT, server.accepts_at(port)).await;
+        assert_eq!(ready, Ok(true), "{name} does not start: see {}", log.display());
+        server
+    }
+
+    /// Waits until the server accepts connections; `false` if it ends before.
+    async fn accepts_at(&mut self, port: u16) -> bool {
+        while self.process.try_wait().expect("a child can be asked").is_none() {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
+                return true;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        false
+    }
+
+    /// What a script of tests/peers prints about a stream of this server.
+    async fn script(&self, name: &str, stream: &str, args: &[&str]) -> Value {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+        let mut command = Command::new(&self.peers.python);
+        command.arg(scripts.join(name)).args(["--endpoint-url", &self.url, "--stream", stream]).args(args);
+        // A profile that the machine does not have would be an error.
+        command.env_remove("AWS_PROFILE").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (code, printed, stderr) = finished(&output(command).await);
+        assert_eq!(code, 0, "{name} {args:?}: {stderr}");
+        printed
+    }
+
+    async fn create(&self, stream: &str, shards: u32) {
+        self.script("stream.py", stream, &["create", "--shards", &shards.to_string()]).await;
+    }
+
+    /// The summary of a run into a stream. However slow the server is, no record is given up and no
+    /// attempt is cut off (which would leave its fate open); the run takes longer, that is all.
+    async fn run(&self, stream: &str, flags: &[&str]) -> Value {
+        let mut all = vec!["--stream", stream, "--endpoint-url", &self.url, "--region", "us-east-1"];
+        all.extend(["--summary", "-", "--quiet", "--max-backlog", "1000000"]);
+        for time in ["--connect-timeout", "--attempt-timeout", "--record-ttl", "--drain-timeout"] {
+            all.extend([time, "5m"]);
+        }
+        all.extend(["--threshold", "achieved_rps > 0"]);
+        all.extend(flags);
+        let (code, summary, stderr) = finished(&output(Command::from(tickgen(&all))).await);
+        assert_eq!(code, 0, "{stderr}\n{summary:#}");
+        summary
+    }
+
+    async fn read_back(&self, stream: &str, flags: &[&str]) -> Value {
+        self.script("readback.py", stream, flags).await
+    }
+}
+
+/// Runs a command to its end.
+async fn output(mut command: Command) -> Output {
+    let ended = timeout(LONGEST_WAIT, command.kill_on_drop(true).output()).await;
+    let ended = ended.unwrap_or_else(|_| panic!("hangs: {:?}", command.as_std()));
+    ended.unwrap_or_else(|error| panic!("{:?}: {error}", command.as_std()))
+}
+
+fn count(object: &Value, name: &str) -> u64 {
+    object[name].as_u64().unwrap_or_else(|| panic!("{name} in {object:#}"))
+}
+
+/// Asserts that all `scheduled` records were acked, and that the reader found exactly those: each
+/// once, whole, and in as many Kinesis records as were counted.
+fn assert_exact(scheduled: u64, summary: &Value, found: &Value) {
+    assert_balanced(summary);
+    assert_eq!((count(summary, "scheduled"), count(summary, "acked")), (scheduled, scheduled), "{summary:#}");
+    assert_eq!((count(summary, "lost"), count(summary, "possible_duplicates")), (0, 0), "{summary:#}");
+    assert_eq!(count(found, "user_records"), scheduled, "{found:#}");
+    // Intended starts are further apart than the microsecond that payloads tell, so each is another.
+    assert_eq!(count(found, "distinct_payloads"), scheduled, "{found:#}");
+    assert_eq!(count(found, "valid"), scheduled, "{found:#}");
+    assert_eq!(count(found, "kinesis_records"), count(summary, "kinesis_records"), "{summary:#}\n{found:#}");
+}
+
+/// Asserts that every shard stored what was counted for it; true of streams that kept their shards.
+fn assert_same_shards(summary: &Value, found: &Value) {
+    let shards = summary["shards"].as_array().expect("shards");
+    let counted =
+        shards.iter().map(|shard| (shard["id"].as_str().expect("an id").to_owned(), shard["acked"].clone()));
+    assert_eq!(Value::Object(counted.collect()), found["shards"]);
+}
+
+#[tokio::test]
+async fn moto_reads_back_every_record() {
+    let Some(peers) = Peers::take().await else { return };
+    let moto = peers.moto().await;
+    // For each record moto goes through all records of its shard: many small shards keep it fast.
+    moto.create("plain", 200).await;
+    let summary = moto.run("plain", &["--rps", "5000", "--duration", "30s", "--linger", "100ms"]).await;
+    let found = moto.read_back("plain", &[]).await;
+    assert_exact(150_000, &summary, &found);
+    assert_same_shards(&summary, &found);
+    assert_eq!((count(&found, "misplaced"), count(&summary, "misrouted")), (0, 0));
+    assert_eq!(count(&found, "bytes"), count(&summary, "bytes"));
+}
+
+#[tokio::test]
+async fn moto_opens_every_aggregate() {
+    let Some(peers) = Peers::take().await else { return };
+    let moto = peers.moto().await;
+    moto.create("packed", 4).await;
+    let summary = moto.run("packed", &["--rps", "5000", "--duration", "30s", "--aggregate"]).await;
+    let found = moto.read_back("packed", &["--deaggregate"]).await;
+    assert_exact(150_000, &summary, &found);
+    assert_same_shards(&summary, &found);
+    assert_eq!((count(&found, "misplaced"), count(&summary, "misrouted")), (0, 0));
+    assert_eq!(count(&found, "bytes"), count(&summary, "bytes"));
+    assert!(count(&found, "kinesis_records") < 75_000, "nothing was aggregated: {found:#}");
+}
+
+/// Explicit hash keys and the article's one key lead where moto, too, finds that they lead.
+#[tokio::test]
+async fn moto_agrees_where_keys_lead() {
+    let Some(peers) = Peers::take().await else { return };
+    let moto = peers.moto().await;
+    for (stream, keys, aggregate) in [
+        ("spread", "per-shard", false),
+        ("packed-spread", "per-shard", true),
+        ("one", "fixed:partitionkey", false),
+        ("packed-one", "fixed:partitionkey", true),
+    ] {
+        moto.create(stream, 4).await;
+        let aggregate_flag = format!("--aggregate={aggregate}");
+        let summary =
+            moto.run(stream, &["--keys", keys, "--rps", "500", "--duration", "2s", &aggregate_flag]).await;
+        let found = moto.read_back(stream, if aggregate { &["--deaggregate"] } else { &[] }).await;
+        assert_exact(1_000, &summary, &found);
+        assert_same_shards(&summary, &found);
+        assert_eq!(count(&summary, "misrouted"), 0);
+        // A single record's explicit hash key cannot be read back: its shard alone tells of it.
+        if keys != "per-shard" || aggregate {
+            assert_eq!(count(&found, "misplaced"), 0, "{stream}");
+        }
+        let shares: Vec<u64> =
+            found["shards"].as_object().unwrap().values().filter_map(Value::as_u64).collect();
+        match keys {
+            "per-shard" => assert_eq!(shares, [250; 4]),
+            _ => assert_eq!(shares.iter().max(), Some(&1_000)),
+        }
+    }
+}
+
+/// Runs while the first of four shards is split and the last two are merged.
+async fn run_while_resharding(server: &Server, stream: &str, flags: &[&str]) -> (Value, Value) {
+    server.create(stream, 4).await;
+    let (summary, open) =
+        tokio::join!(server.run(stream, flags), server.script("stream.py", stream, &["reshard"]));
+    let number = |n| format!("shardId-{n:012}");
+    assert_eq!(open, Value::from([4, 5, 1, 6].map(number).to_vec()), "the shards by rising hash key");
+    let found = server.read_back(stream, &["--deaggregate"]).await;
+    let shards = found["shards"].as_object().expect("shards");
+    assert!(shards.len() == 7 && shards.values().all(|n| *n != 0), "every shard took records: {found:#}");
+    (summary, found)
+}
+
+#[tokio::test]
+async fn kinesis_mock_splits_and_merges() {
+    let Some(peers) = Peers::take().await else { return };
+    let mock = peers.kinesis_mock().await;
+    let flags = ["--rps", "400", "--duration", "20s", "--linger", "50ms"];
+    let (summary, found) = run_while_resharding(&mock, "plain", &flags).await;
+    assert_exact(8_000, &summary, &found);
+    assert_eq!(count(&found, "misplaced"), 0);
+    assert_eq!(count(&found, "bytes"), count(&summary, "bytes"));
+}
+
+#[tokio::test]
+async fn kinesis_mock_splits_and_merges_under_aggregates() {
+    let Some(peers) = Peers::take().await else { return };
+    let mock = peers.kinesis_mock().await;
+    let flags = ["--aggregate", "--rps", "5000", "--duration", "30s", "--linger", "100ms"];
+    let (summary, found) = run_while_resharding(&mock, "packed", &flags).await;
+    assert_exact(150_000, &summary, &found);
+    assert_eq!(count(&found, "bytes"), count(&summary, "bytes"));
+    // An aggregate on its way during a split comes to one of the children as a whole.
+    assert!(count(&found, "misplaced") <= count(&summary, "misrouted"), "{summary:#}\n{found:#}");
+}
