@@ -12,14 +12,14 @@ use std::sync::Once;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{sleep, timeout};
 
 /// The longest wait for a process, against hanging alone: how fast a peer is decides nothing.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-/// One test at a time has the machine: a peer alone keeps a core busy.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// What is printed in place of the suite, once for all its tests.
+const SKIP_LINE: &[u8] = b"skipped: peers are not installed (.ci/peers installs them)\n";
+static SKIPPED: Once = Once::new();
 
 /// moto, taking one request at a time. `moto_server` takes them at once, and then loses records: two
 /// requests give theirs the same sequence number (boto3 alone, from 10 threads, finds 39,339 of 40,000).
@@ -30,30 +30,25 @@ app = DomainDispatcherApplication(create_backend_app)
 run_simple('127.0.0.1', int(sys.argv[1]), app, threaded=False, request_handler=MotoRequestHandler)
 ";
 
-/// The installed peers, for the time of one test.
+/// The installed peers.
 struct Peers {
     python: PathBuf,
     kinesis_mock: PathBuf,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Peers {
     /// The peers if they are installed. On a user's machine they may be missing; in CI they may not.
-    async fn take() -> Option<Self> {
+    fn find() -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers");
         let python = root.join("venv/bin/python");
         let kinesis_mock = root.join("node/node_modules/kinesis-local");
         if python.exists() && kinesis_mock.join("main.js").exists() {
-            return Some(Self { python, kinesis_mock, _turn: TURN.lock().await });
+            return Some(Self { python, kinesis_mock });
         }
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(!ci, "the peers are not installed, and CI=true asks for them: run .ci/peers");
-        static SKIPPED: Once = Once::new();
         // Past the test harness, which shows nothing that a passing test prints.
-        SKIPPED.call_once(|| {
-            let _ =
-                std::io::stderr().write_all(b"skipped: peers are not installed (.ci/peers installs them)\n");
-        });
+        SKIPPED.call_once(|| drop(std::io::stderr().write_all(SKIP_LINE)));
         None
     }
 
@@ -89,7 +84,7 @@ struct Server {
 
 impl Server {
     async fn start(peers: Peers, name: &str, mut command: Command, port: u16) -> Self {
-        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{port}.log"));
         let output = File::create(&log).expect("a log file");
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("a second handle")).stderr(output);
         let process = command.kill_on_drop(true).spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -180,7 +175,7 @@ fn assert_same_shards(summary: &Value, found: &Value) {
 
 #[tokio::test]
 async fn moto_reads_back_every_record() {
-    let Some(peers) = Peers::take().await else { return };
+    let Some(peers) = Peers::find() else { return };
     let moto = peers.moto().await;
     // For each record moto goes through all records of its shard: many small shards keep it fast.
     moto.create("plain", 200).await;
@@ -194,7 +189,7 @@ async fn moto_reads_back_every_record() {
 
 #[tokio::test]
 async fn moto_opens_every_aggregate() {
-    let Some(peers) = Peers::take().await else { return };
+    let Some(peers) = Peers::find() else { return };
     let moto = peers.moto().await;
     moto.create("packed", 4).await;
     let summary = moto.run("packed", &["--rps", "5000", "--duration", "30s", "--aggregate"]).await;
@@ -209,7 +204,7 @@ async fn moto_opens_every_aggregate() {
 /// Explicit hash keys and the article's one key lead where moto, too, finds that they lead.
 #[tokio::test]
 async fn moto_agrees_where_keys_lead() {
-    let Some(peers) = Peers::take().await else { return };
+    let Some(peers) = Peers::find() else { return };
     let moto = peers.moto().await;
     for (stream, keys, aggregate) in [
         ("spread", "per-shard", false),
@@ -253,7 +248,7 @@ async fn run_while_resharding(server: &Server, stream: &str, flags: &[&str]) -> 
 
 #[tokio::test]
 async fn kinesis_mock_splits_and_merges() {
-    let Some(peers) = Peers::take().await else { return };
+    let Some(peers) = Peers::find() else { return };
     let mock = peers.kinesis_mock().await;
     let flags = ["--rps", "400", "--duration", "20s", "--linger", "50ms"];
     let (summary, found) = run_while_resharding(&mock, "plain", &flags).await;
@@ -264,7 +259,7 @@ async fn kinesis_mock_splits_and_merges() {
 
 #[tokio::test]
 async fn kinesis_mock_splits_and_merges_under_aggregates() {
-    let Some(peers) = Peers::take().await else { return };
+    let Some(peers) = Peers::find() else { return };
     let mock = peers.kinesis_mock().await;
     let flags = ["--aggregate", "--rps", "5000", "--duration", "30s", "--linger", "100ms"];
     let (summary, found) = run_while_resharding(&mock, "packed", &flags).await;

@@ -1,0 +1,103 @@
+//! A Kinesis that stores nothing: it answers as fast as it can read, from canned answers, so that
+//! what is measured is the producer.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+const SUMMARY: &str = r#"{"StreamDescriptionSummary":{"StreamName":"null","StreamARN":"arn:aws:kinesis:us-east-1:000000000000:stream/null","StreamStatus":"ACTIVE","RetentionPeriodHours":24,"StreamCreationTimestamp":1,"EnhancedMonitoring":[],"OpenShardCount":1}}"#;
+const SHARDS: &str = r#"{"Shards":[{"ShardId":"shardId-000000000000","HashKeyRange":{"StartingHashKey":"0","EndingHashKey":"340282366920938463463374607431768211455"},"SequenceNumberRange":{"StartingSequenceNumber":"1"}}]}"#;
+const RESULT: &str = r#"{"SequenceNumber":"49671000000000000000000000000000000000000000000000000002","ShardId":"shardId-000000000000"}"#;
+
+/// Serves on a free loopback port, which it prints, until the process is ended.
+pub(crate) fn serve(delay: Duration) -> std::io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    println!("{}", listener.local_addr()?.port());
+    for socket in listener.incoming() {
+        let socket = socket?;
+        socket.set_nodelay(true)?;
+        std::thread::spawn(move || Connection::new(socket, delay).serve());
+    }
+    Ok(())
+}
+
+struct Connection {
+    socket: TcpStream,
+    delay: Duration,
+    buffer: Vec<u8>,
+    filled: usize,
+    /// Whole responses by their number of results.
+    canned: HashMap<usize, Vec<u8>>,
+}
+
+impl Connection {
+    fn new(socket: TcpStream, delay: Duration) -> Self {
+        Self { socket, delay, buffer: vec![0; 1 << 20], filled: 0, canned: HashMap::new() }
+    }
+
+    /// Answers requests until the peer closes.
+    fn serve(&mut self) -> Option<()> {
+        loop {
+            let head = self.read_until_head()?;
+            let text = String::from_utf8_lossy(&self.buffer[..head]).to_lowercase();
+            let length: usize = text.split("content-length:").nth(1)?.split("\r\n").next()?.trim().parse().ok()?;
+            self.read_to(head + length)?;
+            let body = &self.buffer[head..head + length];
+            if text.contains("kinesis_20131202.putrecords") {
+                let entries = count(body, b"\"PartitionKey\":");
+                std::thread::sleep(self.delay);
+                let canned = self.canned.entry(entries).or_insert_with(|| {
+                    let results = vec![RESULT; entries].join(",");
+                    response(&format!(r#"{{"FailedRecordCount":0,"Records":[{results}]}}"#))
+                });
+                self.socket.write_all(canned).ok()?;
+            } else if text.contains("kinesis_20131202.putrecord") {
+                self.socket.write_all(&response(RESULT)).ok()?;
+            } else if text.contains("listshards") {
+                self.socket.write_all(&response(SHARDS)).ok()?;
+            } else {
+                self.socket.write_all(&response(SUMMARY)).ok()?;
+            }
+            self.buffer.copy_within(head + length..self.filled, 0);
+            self.filled -= head + length;
+        }
+    }
+
+    /// Reads until the headers are whole; tells their length.
+    fn read_until_head(&mut self) -> Option<usize> {
+        loop {
+            if let Some(end) = find(&self.buffer[..self.filled], b"\r\n\r\n") {
+                return Some(end + 4);
+            }
+            self.read_to(self.filled + 1)?;
+        }
+    }
+
+    fn read_to(&mut self, length: usize) -> Option<()> {
+        if self.buffer.len() < length {
+            self.buffer.resize(length * 2, 0);
+        }
+        while self.filled < length {
+            match self.socket.read(&mut self.buffer[self.filled..]) {
+                Ok(read @ 1..) => self.filled += read,
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+}
+
+fn response(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+fn find(text: &[u8], word: &[u8]) -> Option<usize> {
+    text.windows(word.len()).position(|window| window == word)
+}
+
+fn count(text: &[u8], word: &[u8]) -> usize {
+    memchr::memmem::find_iter(text, word).count()
+}
