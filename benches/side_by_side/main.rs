@@ -66,7 +66,8 @@ fn compare(seconds: u64) -> Result<()> {
 }
 
 fn start_server() -> Result<(Child, String)> {
-    let mut server = Command::new(std::env::current_exe()?).arg("null-server").stdout(Stdio::piped()).spawn()?;
+    let mut server =
+        Command::new(std::env::current_exe()?).arg("null-server").stdout(Stdio::piped()).spawn()?;
     let mut port = String::new();
     BufReader::new(server.stdout.take().ok_or("no stdout")?).read_line(&mut port)?;
     Ok((server, format!("http://127.0.0.1:{}", port.trim())))
@@ -82,7 +83,15 @@ fn tickgen(flags: &'static [&'static str]) -> Box<dyn Fn(&str, u64) -> Option<Co
     Box::new(move |url, seconds| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tickgen"));
         command.args(["--stream", "null", "--region", "us-east-1", "--endpoint-url", url, "--rps", "max"]);
-        command.args(["--duration", &format!("{seconds}s"), "--shard-limit", "none", "--quiet", "--summary", "-"]);
+        command.args([
+            "--duration",
+            &format!("{seconds}s"),
+            "--shard-limit",
+            "none",
+            "--quiet",
+            "--summary",
+            "-",
+        ]);
         command.args(flags);
         Some(command)
     })
@@ -148,7 +157,9 @@ fn watch_memory(pid: u32) -> f64 {
     let mut peak = 0.0;
     while let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let Some(kib) = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok()) else { break };
+        let Some(kib) = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<f64>().ok()) else {
+            break;
+        };
         peak = kib / 1024.0;
         std::thread::sleep(Duration::from_millis(20));
     }

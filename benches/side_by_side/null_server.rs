@@ -41,7 +41,8 @@ impl Connection {
         loop {
             let head = self.read_until_head()?;
             let text = String::from_utf8_lossy(&self.buffer[..head]).to_lowercase();
-            let length: usize = text.split("content-length:").nth(1)?.split("\r\n").next()?.trim().parse().ok()?;
+            let length: usize =
+                text.split("content-length:").nth(1)?.split("\r\n").next()?.trim().parse().ok()?;
             self.read_to(head + length)?;
             let body = &self.buffer[head..head + length];
             if text.contains("kinesis_20131202.putrecords") {

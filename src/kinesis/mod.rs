@@ -9,6 +9,7 @@ pub mod embedded;
 mod errors;
 pub mod limits;
 pub mod protocol;
+mod scan;
 mod shard_map;
 
 pub use answer::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind};

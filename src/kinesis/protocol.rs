@@ -1,7 +1,7 @@
 //! The wire form of `PutRecords` (awsJson1.1): request bodies written once, straight from the
 //! records, and answers read without the SDK's structure per entry.
 
-use super::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, ShardId};
+use super::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, ShardId, scan};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -128,6 +128,10 @@ impl WireEntry<'_> {
 /// [`RequestErrorKind::Malformed`]: an entry counts as accepted only if the answer says so.
 #[must_use]
 pub fn read_answer(body: &[u8]) -> Answer {
+    scan::entries(body).map_or_else(|| parse_answer(body), Answer::Entries)
+}
+
+fn parse_answer(body: &[u8]) -> Answer {
     let malformed = |text: String| Answer::Failed(RequestError { kind: RequestErrorKind::Malformed, text });
     let answer: WireAnswer<'_> = match serde_json::from_slice(body) {
         Ok(answer) => answer,
@@ -210,6 +214,32 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(body: Vec<u8>) {
             let _ = read_answer(&body);
+        }
+
+        /// What the scan accepts, the parser reads the same way; usual answers are scanned.
+        #[test]
+        fn the_scan_agrees_with_the_parser(
+            shards in prop::collection::vec(prop::option::of(0_u64..5_000), 1..50),
+            damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            pretty in any::<bool>(),
+        ) {
+            let entries: Vec<_> = shards.iter().map(|shard| match shard {
+                Some(id) => serde_json::json!({"SequenceNumber": "49", "ShardId": ShardId(*id).to_string(), "ErrorCode": null}),
+                None => serde_json::json!({"ErrorCode": "InternalFailure", "ErrorMessage": "Internal service failure."}),
+            }).collect();
+            let answer = serde_json::json!({"EncryptionType": "NONE", "FailedRecordCount": 3, "Records": entries});
+            let mut body = if pretty { serde_json::to_vec_pretty(&answer) } else { serde_json::to_vec(&answer) }.unwrap();
+            if let Some((at, with)) = damage {
+                let at = at.index(body.len());
+                body[at] = with;
+            } else {
+                prop_assert!(scan::entries(&body).is_some());
+            }
+            if let Some(scanned) = scan::entries(&body)
+                && let Answer::Entries(parsed) = parse_answer(&body)
+            {
+                prop_assert_eq!(scanned, parsed);
+            }
         }
 
         #[test]

@@ -233,11 +233,13 @@ async fn moto_agrees_where_keys_lead() {
     }
 }
 
-/// Runs while the first of four shards is split and the last two are merged.
+/// Runs while the first of four shards is split and the last two are merged. Two small requests at a
+/// time, so that a slow kinesis-mock comes to the resharding before the run has ended.
 async fn run_while_resharding(server: &Server, stream: &str, flags: &[&str]) -> (Value, Value) {
     server.create(stream, 4).await;
+    let flags = [flags, &["--max-requests", "2"]].concat();
     let (summary, open) =
-        tokio::join!(server.run(stream, flags), server.script("stream.py", stream, &["reshard"]));
+        tokio::join!(server.run(stream, &flags), server.script("stream.py", stream, &["reshard"]));
     let number = |n| format!("shardId-{n:012}");
     assert_eq!(open, Value::from([4, 5, 1, 6].map(number).to_vec()), "the shards by rising hash key");
     let found = server.read_back(stream, &["--deaggregate"]).await;
@@ -250,7 +252,7 @@ async fn run_while_resharding(server: &Server, stream: &str, flags: &[&str]) -> 
 async fn kinesis_mock_splits_and_merges() {
     let Some(peers) = Peers::find() else { return };
     let mock = peers.kinesis_mock().await;
-    let flags = ["--rps", "400", "--duration", "20s", "--linger", "50ms"];
+    let flags = ["--rps", "400", "--duration", "20s", "--linger", "50ms", "--batch-entries", "50"];
     let (summary, found) = run_while_resharding(&mock, "plain", &flags).await;
     assert_exact(8_000, &summary, &found);
     assert_eq!(count(&found, "misplaced"), 0);
@@ -261,7 +263,8 @@ async fn kinesis_mock_splits_and_merges() {
 async fn kinesis_mock_splits_and_merges_under_aggregates() {
     let Some(peers) = Peers::find() else { return };
     let mock = peers.kinesis_mock().await;
-    let flags = ["--aggregate", "--rps", "5000", "--duration", "30s", "--linger", "100ms"];
+    let flags =
+        ["--aggregate", "--rps", "5000", "--duration", "30s", "--linger", "100ms", "--batch-entries", "4"];
     let (summary, found) = run_while_resharding(&mock, "packed", &flags).await;
     assert_exact(150_000, &summary, &found);
     assert_eq!(count(&found, "bytes"), count(&summary, "bytes"));
