@@ -8,6 +8,7 @@ mod client;
 pub mod embedded;
 mod errors;
 pub mod limits;
+pub mod md5;
 pub mod protocol;
 mod scan;
 mod shard_map;

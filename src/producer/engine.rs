@@ -6,6 +6,7 @@ use super::batch::{Batch, BatchBounds, Entry, FlushReason};
 use super::encode::Encoder;
 use super::retry::{RetryPolicy, RetryQueue};
 use super::{Cause, Pace, Pacer, Record, ShardQuota, Snapshot};
+use crate::kinesis::md5::LANES;
 use crate::kinesis::protocol::StreamRef;
 use crate::kinesis::{RequestError, ShardMap};
 use crate::load::{MILLISECOND, Nanos, Stride};
@@ -183,12 +184,18 @@ impl Engine {
     }
 
     fn make(&mut self, records: u64, now: Nanos) {
-        for _ in 0..records {
-            let (n, intended) = self.pacer.next(now);
-            let payload_len = self.source.payload_len(n, intended);
-            let record = Record::new(n, intended, payload_len, self.source.key_len(n));
-            self.account.ledger.generate();
-            self.backlog.push(record, &self.source, now);
+        let mut made = [Record::new(0, 0, 0, 0); LANES];
+        let mut left = records;
+        while left > 0 {
+            let count = usize::try_from(left).unwrap_or(LANES).min(LANES);
+            left -= count as u64;
+            for record in &mut made[..count] {
+                let (n, intended) = self.pacer.next(now);
+                *record =
+                    Record::new(n, intended, self.source.payload_len(n, intended), self.source.key_len(n));
+                self.account.ledger.generate();
+            }
+            self.backlog.push(&made[..count], &self.source, now);
         }
     }
 

@@ -1,4 +1,5 @@
 use super::{Draws, Ticks};
+use crate::kinesis::md5::{LANES, digests};
 use crate::kinesis::{ShardMap, hash_key};
 use std::fmt;
 use std::str::FromStr;
@@ -180,6 +181,27 @@ impl Keys {
         }
     }
 
+    /// The places in `map` of up to [`LANES`] records at once.
+    #[must_use]
+    pub fn places(&self, numbers: &[u64], ticks: &Ticks, map: &ShardMap) -> [usize; LANES] {
+        let mut places = [0; LANES];
+        if matches!(self.choice, Choice::Unique) {
+            let mut keys = [[0; UNIQUE_LEN]; LANES];
+            for (key, &n) in keys.iter_mut().zip(numbers) {
+                *key = unique_key(self.draws.bits(n));
+            }
+            let digests = digests(&keys.each_ref().map(<[u8; UNIQUE_LEN]>::as_slice));
+            for (place, digest) in places.iter_mut().zip(digests) {
+                *place = map.route(u128::from_be_bytes(digest));
+            }
+        } else {
+            for (place, &n) in places.iter_mut().zip(numbers) {
+                *place = self.place(n, ticks, map);
+            }
+        }
+        places
+    }
+
     /// Whether records are placed by explicit hash keys (the first of their shard's range), not by
     /// their partition keys.
     #[must_use]
@@ -237,6 +259,7 @@ mod tests {
                 let hash = hash_key(text(&keys, &ticks, n).as_bytes());
                 assert_eq!(place, map.route(hash));
             }
+            assert_eq!(place, keys.places(&[n + 1, n], &ticks, &map)[1]);
             load[place] += 1;
         }
         load

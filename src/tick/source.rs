@@ -1,5 +1,6 @@
 use super::{Keys, Ticks};
 use crate::kinesis::ShardMap;
+use crate::kinesis::md5::LANES;
 use crate::load::Nanos;
 
 /// Makes the records of a run: payload, partition key and place of any record number.
@@ -50,6 +51,12 @@ impl Source {
     #[must_use]
     pub fn place(&self, n: u64, map: &ShardMap) -> usize {
         self.keys.place(n, &self.ticks, map)
+    }
+
+    /// The places in `map` of up to [`LANES`] records at once.
+    #[must_use]
+    pub fn places(&self, numbers: &[u64], map: &ShardMap) -> [usize; LANES] {
+        self.keys.places(numbers, &self.ticks, map)
     }
 
     /// Appends record `n`'s payload.

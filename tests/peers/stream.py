@@ -7,8 +7,13 @@ import time
 from readback import connect, is_open, list_shards, read_shard
 
 
+def is_active(kinesis, stream):
+    summary = kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
+    return summary["StreamStatus"] == "ACTIVE"
+
+
 def wait_until_active(kinesis, stream):
-    while kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
+    while not is_active(kinesis, stream):
         time.sleep(0.1)
 
 
@@ -44,7 +49,9 @@ def reshard(kinesis, stream):
     split(kinesis, stream, first)
     child, *_, left, right = open_shards(kinesis, stream)
     wait_for_records(kinesis, stream, child)
-    kinesis.merge_shards(StreamName=stream, ShardToMerge=left["ShardId"], AdjacentShardToMerge=right["ShardId"])
+    kinesis.merge_shards(
+        StreamName=stream, ShardToMerge=left["ShardId"], AdjacentShardToMerge=right["ShardId"]
+    )
     wait_until_active(kinesis, stream)
     wait_for_records(kinesis, stream, open_shards(kinesis, stream)[-1])
 
