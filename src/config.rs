@@ -50,7 +50,8 @@ impl ConfigError {
         Self { name: key.setting().name.to_owned(), raw: Some(raw.clone()), problem: problem.to_string() }
     }
 
-    fn elsewhere(name: impl Into<String>, problem: impl fmt::Display) -> Self {
+    /// A mistake that is not the value of a setting.
+    pub fn elsewhere(name: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { name: name.into(), raw: None, problem: problem.to_string() }
     }
 }
@@ -101,6 +102,9 @@ impl Settings {
         values.extend(from_variables(variables, &mut errors));
         values.extend(flags);
         for (key, raw) in &values {
+            if raw.source == Source::Flag && raw.texts.iter().any(String::is_empty) {
+                errors.push(ConfigError::new(*key, raw, "is empty; leave the flag out instead"));
+            }
             if raw.texts.len() > 1 && !key.setting().list {
                 errors.push(ConfigError::new(*key, raw, "takes one value, not a list"));
             }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tickgen::cli::{self, Cli};
-use tickgen::config::Settings;
+use tickgen::config::{ConfigError, Settings};
 use tickgen::observe::{Summary, init_logs};
 use tickgen::plan::{Plan, SummaryTo};
 use tickgen::run::{RunError, Stops, run};
@@ -23,10 +23,8 @@ fn main() -> ExitCode {
     let plan = match plan(cli) {
         Ok(plan) => plan,
         Err(mistakes) => {
-            for mistake in &mistakes {
-                eprintln!("error: {mistake}");
-            }
-            eprintln!("\nNothing was sent. tickgen --help lists every setting.");
+            let mistakes = mistakes.join("\nerror: ");
+            tell(&format!("error: {mistakes}\n\nNothing was sent. tickgen --help lists every setting.\n"));
             return ExitCode::from(BAD_USAGE);
         }
     };
@@ -49,7 +47,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(summary) => report(&plan, &summary),
         Err(Failure::Run(RunError::Plan(mistake))) => {
-            eprintln!("error: {mistake}\n\nNothing was sent.");
+            tell(&format!("error: {mistake}\n\nNothing was sent.\n"));
             ExitCode::from(BAD_USAGE)
         }
         Err(Failure::Run(error)) => failed(&error.to_string()),
@@ -63,21 +61,17 @@ enum Failure {
 }
 
 fn plan(cli: Cli) -> Result<Plan, Vec<String>> {
-    let path = cli.config.or_else(|| std::env::var_os("TICKGEN_CONFIG").map(PathBuf::from));
-    let file = match &path {
-        None => None,
-        Some(path) => match std::fs::read_to_string(path) {
-            Ok(text) => Some((path.as_path(), text)),
-            Err(error) => return Err(vec![format!("--config {}: {error}", path.display())]),
-        },
-    };
-    let file = file.as_ref().map(|(path, text)| (*path, text.as_str()));
-    let variables =
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let (settings, mut mistakes) = Settings::layer(file, variables, cli.flags);
+    let mut mistakes = Vec::new();
+    let file = read_config(cli.config, &mut mistakes);
+    let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+    let (settings, more) = Settings::layer(file, variables(&mut mistakes), cli.flags);
+    mistakes.extend(more);
     let plan = Plan::new(&settings, u64::from(rand::random::<u32>()));
     match plan {
-        Ok(plan) if mistakes.is_empty() => return Ok(plan),
+        Ok(plan) if mistakes.is_empty() => match check_summary(plan.output.summary.as_ref()) {
+            Ok(()) => return Ok(plan),
+            Err(mistake) => mistakes.push(mistake),
+        },
         Ok(_) => {}
         Err(more) => mistakes.extend(more),
     }
@@ -86,13 +80,49 @@ fn plan(cli: Cli) -> Result<Plan, Vec<String>> {
     Err(texts)
 }
 
-fn report(plan: &Plan, summary: &Summary) -> ExitCode {
-    if !plan.output.quiet {
-        eprint!("{summary}");
+fn read_config(flag: Option<PathBuf>, mistakes: &mut Vec<ConfigError>) -> Option<(PathBuf, String)> {
+    let (path, named) = match (flag, std::env::var_os("TICKGEN_CONFIG").filter(|path| !path.is_empty())) {
+        (Some(path), _) => (path, "--config "),
+        (None, Some(path)) => (path.into(), "TICKGEN_CONFIG="),
+        (None, None) => return None,
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some((path, text)),
+        Err(error) => {
+            mistakes.push(ConfigError::elsewhere(format!("{named}{}", path.display()), error));
+            None
+        }
     }
-    if let Some(to) = &plan.output.summary
-        && let Err(error) = write_summary(to, summary)
-    {
+}
+
+/// The `TICKGEN_*` variables; one that is not Unicode is a mistake, not absent.
+fn variables(mistakes: &mut Vec<ConfigError>) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("TICKGEN_")) else { continue };
+        match value.into_string() {
+            Ok(value) => variables.push((name.to_owned(), value)),
+            Err(value) => {
+                mistakes.push(ConfigError::elsewhere(name, format!("{} is not UTF-8", value.display())));
+            }
+        }
+    }
+    variables
+}
+
+/// Opens the summary's file once, so that a run does not end without a place for its result.
+fn check_summary(summary: Option<&SummaryTo>) -> Result<(), ConfigError> {
+    let Some(SummaryTo::File(path)) = summary else { return Ok(()) };
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    opened.map(drop).map_err(|error| ConfigError::elsewhere(format!("--summary {}", path.display()), error))
+}
+
+fn report(plan: &Plan, summary: &Summary) -> ExitCode {
+    let written = plan.output.summary.as_ref().map_or(Ok(()), |to| write_summary(to, summary));
+    if !plan.output.quiet {
+        tell(&summary.to_string());
+    }
+    if let Err(error) = written {
         return failed(&format!("the summary could not be written: {error}"));
     }
     if summary.error.is_some() || !summary.balanced {
@@ -114,8 +144,13 @@ fn write_summary(to: &SummaryTo, summary: &Summary) -> std::io::Result<()> {
 }
 
 fn failed(why: &str) -> ExitCode {
-    eprintln!("error: {why}");
+    tell(&format!("error: {why}\n"));
     ExitCode::from(RUN_FAILED)
+}
+
+/// Writes to stderr; that nobody reads it is not the run's concern.
+fn tell(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// SIGINT and SIGTERM.

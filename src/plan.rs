@@ -113,11 +113,7 @@ impl Plan {
     /// Every mistake that can be seen before the stream is asked.
     pub fn new(settings: &Settings, random_seed: u64) -> Result<Self, Vec<ConfigError>> {
         let mut reader = Reader { settings, errors: Vec::new() };
-        let plan = reader.plan(random_seed);
-        if let Some(plan) = &plan {
-            reader.check_together(plan);
-        }
-        match plan {
+        match reader.plan(random_seed) {
             Some(plan) if reader.errors.is_empty() => Ok(plan),
             _ => Err(reader.errors),
         }
@@ -153,6 +149,17 @@ impl Reader<'_> {
         let connect_timeout = self.read(Key::ConnectTimeout, parse::positive_time);
         let attempt_timeout = self.read(Key::AttemptTimeout, parse::positive_time);
         let output = self.output();
+        let aggregate_bytes = aggregate_bytes.filter(|_| aggregate == Some(true));
+        self.check_retry(retry, batch, aggregate_bytes.is_some());
+        self.check_sizes(batch, bounds, aggregate_bytes, target.as_ref());
+        if let (Some(tickers), Some(payload_bytes)) = (&tickers, payload_bytes) {
+            self.check_payload(&tickers.concat(), payload_bytes);
+        }
+        if let (Some(None), Some(output)) = (rate, &output)
+            && output.thresholds.iter().any(Threshold::needs_target)
+        {
+            self.refuse(Key::Threshold, "a share of the target rate, which --rps max does not have");
+        }
         Some(Plan {
             rate: rate?,
             duration: duration?,
@@ -163,7 +170,7 @@ impl Reader<'_> {
             keys: keys?,
             zone: if local? { TimeZone::Local } else { TimeZone::Utc },
             target: target?,
-            aggregate_bytes: aggregate_bytes.filter(|_| aggregate == Some(true)),
+            aggregate_bytes,
             batch: batch?,
             shard_limit: shard_limit?,
             retry: retry?,
@@ -256,48 +263,62 @@ impl Reader<'_> {
         })
     }
 
-    /// What no single setting can tell.
-    fn check_together(&mut self, plan: &Plan) {
-        if plan.retry.record_ttl <= plan.batch.linger {
-            self.refuse(
-                Key::RecordTtl,
-                "must be longer than --linger, or records expire before they are sent",
-            );
-        }
-        if plan.retry.max_backoff < plan.retry.backoff {
+    fn check_retry(&mut self, retry: Option<RetryPolicy>, batch: Option<BatchBounds>, aggregates: bool) {
+        let Some(retry) = retry else { return };
+        if retry.max_backoff < retry.backoff {
             self.refuse(Key::MaxBackoff, "must not be shorter than --backoff");
         }
-        if plan.batch.bytes == 0 || plan.batch.bytes > MAX_REQUEST_BYTES {
+        // A record lingers for its batch, and for its aggregate before it; then it has to get there.
+        let lingers = if aggregates { 2 } else { 1 };
+        if batch.is_some_and(|batch| retry.record_ttl < batch.linger.saturating_mul(2 * lingers)) {
+            let why = if aggregates { "four times --linger with --aggregate" } else { "twice --linger" };
+            self.refuse(
+                Key::RecordTtl,
+                format!("must be at least {why}, or records expire before they are sent"),
+            );
+        }
+    }
+
+    fn check_sizes(
+        &mut self,
+        batch: Option<BatchBounds>,
+        bounds: Option<Bounds>,
+        aggregate_bytes: Option<usize>,
+        target: Option<&Target>,
+    ) {
+        if batch.is_some_and(|batch| batch.bytes == 0 || batch.bytes > MAX_REQUEST_BYTES) {
             self.refuse(
                 Key::BatchBytes,
                 format!("Kinesis takes 1 to {MAX_REQUEST_BYTES} bytes in a request"),
             );
         }
-        if plan.bounds.bytes < plan.batch.bytes {
+        if let (Some(batch), Some(bounds)) = (batch, bounds)
+            && bounds.bytes < batch.bytes
+        {
             self.refuse(Key::MaxInFlightBytes, "must not be smaller than --batch-bytes");
         }
-        let time = EventTime::new(0, TimeZone::Utc);
-        if let Err(error) = Ticks::new(0, &plan.tickers, plan.payload_bytes, time) {
-            let key = if plan.tickers.is_empty() { Key::Tickers } else { Key::PayloadBytes };
-            self.refuse(key, error);
+        if aggregate_bytes.is_some_and(|bytes| bytes > MAX_RECORD_BYTES) {
+            self.refuse(
+                Key::AggregateBytes,
+                format!("over Kinesis' record limit of {MAX_RECORD_BYTES} bytes"),
+            );
+        } else if aggregate_bytes.is_some_and(|bytes| bytes < 64) {
+            self.refuse(Key::AggregateBytes, "at least 64 bytes");
         }
-        if plan.payload_bytes.is_some_and(|bytes| bytes > MAX_RECORD_BYTES) {
-            self.refuse(Key::PayloadBytes, format!("over Kinesis' record limit of {MAX_RECORD_BYTES} bytes"));
-        }
-        if let Some(bytes) = plan.aggregate_bytes {
-            if bytes > MAX_RECORD_BYTES {
-                self.refuse(
-                    Key::AggregateBytes,
-                    format!("over Kinesis' record limit of {MAX_RECORD_BYTES} bytes"),
-                );
-            } else if bytes < 64 {
-                self.refuse(Key::AggregateBytes, "too small to hold a record: at least 64 bytes");
-            }
-        }
-        if let Target::Embedded { keep_bytes, .. } = plan.target
-            && keep_bytes < 1024 * 1024
+        if let Some(Target::Embedded { keep_bytes, .. }) = target
+            && *keep_bytes < 1024 * 1024
         {
             self.refuse(Key::EmbeddedBytes, "at least 1MiB");
+        }
+    }
+
+    fn check_payload(&mut self, tickers: &[String], payload_bytes: Option<usize>) {
+        if let Err(error) = Ticks::new(0, tickers, payload_bytes, EventTime::new(0, TimeZone::Utc)) {
+            let key = if tickers.is_empty() { Key::Tickers } else { Key::PayloadBytes };
+            self.refuse(key, error);
+        }
+        if payload_bytes.is_some_and(|bytes| bytes > MAX_RECORD_BYTES) {
+            self.refuse(Key::PayloadBytes, format!("over Kinesis' record limit of {MAX_RECORD_BYTES} bytes"));
         }
     }
 
@@ -400,7 +421,7 @@ mod tests {
     #[test]
     fn impossible_combinations_are_refused() {
         for (file, start) in [
-            ("record-ttl = \"5ms\"", "c.toml:1: record-ttl = 5ms: must be longer than --linger"),
+            ("record-ttl = \"5ms\"", "c.toml:1: record-ttl = 5ms: must be at least twice --linger"),
             ("max-backoff = \"1ms\"", "c.toml:1: max-backoff = 1ms: must not be shorter"),
             ("batch-bytes = \"11MiB\"", "c.toml:1: batch-bytes = 11MiB: Kinesis takes 1 to 10485760"),
             ("max-in-flight-bytes = \"1MiB\"", "c.toml:1: max-in-flight-bytes = 1MiB: must not be smaller"),
@@ -417,6 +438,10 @@ mod tests {
             ("region = \"eu-west-1\"", "c.toml:1: region = eu-west-1: needs a --stream"),
             ("stream = \"s\"\nshards = 4", "c.toml:2: shards = 4: is for the embedded stream"),
             ("embedded-bytes = 5", "c.toml:1: embedded-bytes = 5: at least 1MiB"),
+            (
+                "rps = \"max\"\nthreshold = \"achieved_rps > 5%\"",
+                "c.toml:2: threshold = achieved_rps > 5%: a share of",
+            ),
         ] {
             let errors = plan(file).unwrap_err();
             assert!(errors.len() == 1 && errors[0].starts_with(start), "{file}: {errors:?}");
@@ -425,11 +450,13 @@ mod tests {
 
     #[test]
     fn defaults_that_clash_name_the_default() {
-        let errors = plan("linger = \"40s\"").unwrap_err();
+        let errors = plan("linger = \"8s\"\naggregate = true\nrps = 0").unwrap_err();
         assert_eq!(
             errors,
             [
-                "record-ttl (default 30s): must be longer than --linger, or records expire before they are sent"
+                "c.toml:3: rps = 0: outside 0.001 to 10000000 records per second, or max",
+                "record-ttl (default 30s): must be at least four times --linger with --aggregate, or records \
+                 expire before they are sent"
             ]
         );
     }

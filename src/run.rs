@@ -9,11 +9,12 @@ use crate::kinesis::{Client, StreamError, StreamInfo};
 use crate::load::{Nanos, Rate, Schedule, Stride};
 use crate::observe::{Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary, Threshold};
 use crate::plan::Plan;
-use crate::producer::{AggregateSize, Bounds, EngineConfig, Pace, Packing, Producer, ShardQuota, Steering};
+use crate::producer::{
+    AggregateSize, Bounds, EngineConfig, Observer, Pace, Packing, Producer, ShardQuota, Steering,
+};
 use crate::tick::{EventTime, Keys, Source, Ticks};
 use destination::Destination;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::Write as _;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -32,6 +33,9 @@ pub enum RunError {
     #[cfg(feature = "embedded")]
     #[error(transparent)]
     Embedded(#[from] embedded::EmbeddedError),
+    /// A signal came before the load began.
+    #[error("stopped before the load began; nothing was sent")]
+    Stopped,
     /// The admin server has no port.
     #[error("--admin-addr {addr}: {source}")]
     Admin {
@@ -58,18 +62,39 @@ pub trait Stops {
 ///
 /// # Errors
 /// If it could not begin. A run that began always comes to a summary.
-pub async fn run(plan: &Plan, stops: impl Stops) -> Result<Summary, RunError> {
-    let to = Destination::reach(plan).await?;
-    check_against_stream(plan, &to.info)?;
+pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError> {
     let mut rest = Rest::default();
-    let summary = offer(plan, &to, stops, &mut rest).await;
+    let admin = listen(plan, &mut rest).await?;
+    let source = source(plan)?;
+    let largest = largest_entry(plan, &source);
+    let to = tokio::select! {
+        to = Destination::reach(plan, &source) => to?,
+        () = stops.next() => return Err(RunError::Stopped),
+    };
+    check_against_stream(plan, largest, &to.info)?;
+    let summary = offer(plan, &to, source, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
-    summary
+    Ok(summary)
 }
 
-fn source(plan: &Plan, start_unix: Nanos) -> Result<Source, RunError> {
-    let time = EventTime::new(start_unix, plan.zone);
-    let ticks = Ticks::new(plan.seed, &plan.tickers, plan.payload_bytes, time)
+/// Starts the admin server, if it is asked for: it is live before the load is on.
+async fn listen(plan: &Plan, rest: &mut Rest) -> Result<Admin, RunError> {
+    let admin = Admin::default();
+    let Some(addr) = plan.output.admin_addr else { return Ok(admin) };
+    let listener = TcpListener::bind(addr).await.map_err(|source| RunError::Admin { addr, source })?;
+    let bound = listener.local_addr().map_or_else(|error| error.to_string(), |addr| addr.to_string());
+    tracing::info!(address = bound, "admin server");
+    let served = admin.clone();
+    rest.spawn(async move {
+        if let Err(error) = admin::serve(listener, served).await {
+            tracing::error!(%error, "the admin server ended");
+        }
+    });
+    Ok(admin)
+}
+
+fn source(plan: &Plan) -> Result<Source, RunError> {
+    let ticks = Ticks::new(plan.seed, &plan.tickers, plan.payload_bytes, EventTime::new(0, plan.zone))
         .map_err(|error| RunError::Plan(error.to_string()))?;
     let keys = Keys::new(&plan.keys, plan.seed, &ticks);
     Ok(Source::new(ticks, keys))
@@ -82,15 +107,15 @@ fn largest_entry(plan: &Plan, source: &Source) -> usize {
     plan.aggregate_bytes.map_or(single, |full| full.max(single + 128) + 1)
 }
 
-fn check_against_stream(plan: &Plan, info: &StreamInfo) -> Result<(), RunError> {
-    let largest = largest_entry(plan, &source(plan, 0)?);
+fn check_against_stream(plan: &Plan, largest: usize, info: &StreamInfo) -> Result<(), RunError> {
     let limit = info.limits.record_bytes;
     if largest <= limit {
         return Ok(());
     }
+    let flag = if plan.aggregate_bytes.is_some() { "--aggregate-bytes" } else { "--payload-bytes" };
     Err(RunError::Plan(format!(
-        "Kinesis records of up to {largest} bytes, but the stream takes {limit}: lower --payload-bytes or \
-         --aggregate-bytes, or raise the stream's limit (aws kinesis update-max-record-size)"
+        "Kinesis records of up to {largest} bytes, but the stream takes {limit}: lower {flag}, or raise the \
+         stream's limit (aws kinesis update-max-record-size)"
     )))
 }
 
@@ -100,25 +125,33 @@ struct Rest {
     tasks: JoinSet<()>,
 }
 
+impl Rest {
+    #[expect(clippy::disallowed_methods, reason = "tasks that end with the run")]
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+}
+
 async fn offer(
     plan: &Plan,
     to: &Destination,
+    mut source: Source,
+    admin: &Admin,
     stops: impl Stops,
     rest: &mut Rest,
-) -> Result<Summary, RunError> {
-    let started_at = chrono::Utc::now();
-    let start_unix = started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0);
+) -> Summary {
     let pace = pace_of(plan);
+    // The two clocks of the run are read together: EVENT_TIME is the intended start.
+    let (started_at, start) = (chrono::Utc::now(), Instant::now());
+    source.starts_at(started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0));
+    let config = engine_config(plan, to, pace, source);
+    let mut producer = Producer::start(vec![config], &to.client, start, plan.drain_timeout);
     let facts = RunFacts {
-        run_id: run_id(),
+        run_id: format!("{:08x}", rand::random::<u32>()),
         seed: plan.seed,
         stream: to.stream.as_str().to_owned(),
         started_at: started_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         target_rps: plan.rate.map(Rate::per_second),
-    };
-    let listener = match plan.output.admin_addr {
-        None => None,
-        Some(addr) => Some(TcpListener::bind(addr).await.map_err(|source| RunError::Admin { addr, source })?),
     };
     tracing::info!(
         run = facts.run_id,
@@ -129,44 +162,32 @@ async fn offer(
         on_demand = to.info.on_demand,
         "offering the load"
     );
-    let config = engine_config(plan, to, pace, start_unix)?;
-    let mut producer = Producer::start(vec![config], &to.client, Instant::now(), plan.drain_timeout);
-    let ready = Arc::new(AtomicBool::new(true));
-    if let Some(listener) = listener {
-        let gauges = RunGauges { target_rps: facts.target_rps, connections: to.client.connections() };
-        let metrics = Arc::new(Metrics::new(gauges));
-        let admin = Admin { metrics, observer: producer.observer(), ready: Arc::clone(&ready) };
-        tracing::info!(address = %listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string()), "admin server");
-        spawn(&mut rest.tasks, async move {
-            if let Err(error) = admin::serve(listener, admin).await {
-                tracing::error!(%error, "the admin server ended");
-            }
-        });
-    }
+    let gauges = RunGauges { target_rps: facts.target_rps, connections: to.client.connections() };
+    admin.begin(Metrics::new(gauges), producer.observer());
     if !plan.output.quiet {
-        let observer = producer.observer();
-        let mut progress = Progress::new(facts.target_rps, span(pace));
-        spawn(&mut rest.tasks, async move {
-            let mut ticks = tokio::time::interval(Duration::from_secs(1));
-            ticks.tick().await;
-            loop {
-                ticks.tick().await;
-                eprintln!("{}", progress.line(observer.snapshot()));
-            }
-        });
+        rest.spawn(show_progress(Progress::new(facts.target_rps, span(pace)), producer.observer()));
     }
     let steering = producer.steering();
-    spawn(&mut rest.tasks, keep_map(to.client.clone(), steering.clone()));
-    let signalled = finish(&mut producer, &steering, stops, &ready).await;
-    let last = producer.observer().snapshot();
-    let error = signalled.fatal.map(|error| error.to_string());
-    let stopped_by = match (&error, signalled.by_signal) {
+    rest.spawn(keep_map(to.client.clone(), steering.clone()));
+    let finished = finish(&mut producer, &steering, stops).await;
+    let error = finished.fatal.map(|error| error.to_string());
+    let stopped_by = match (&error, finished.by_signal) {
         (Some(_), _) => StoppedBy::Error,
         (None, true) => StoppedBy::Signal,
         (None, false) => StoppedBy::Schedule,
     };
     let thresholds = Threshold::with_defaults(&plan.output.thresholds, plan.rate.is_some());
-    Ok(Summary::new(&facts, &last, stopped_by, error, &thresholds))
+    Summary::new(&facts, &producer.observer().snapshot(), stopped_by, error, &thresholds)
+}
+
+/// A line to stderr every second; a stderr that is gone is not the run's concern.
+async fn show_progress(mut progress: Progress, observer: Observer) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.tick().await;
+    loop {
+        seconds.tick().await;
+        let _ = writeln!(std::io::stderr(), "{}", progress.line(observer.snapshot()));
+    }
 }
 
 struct Finished {
@@ -175,12 +196,7 @@ struct Finished {
 }
 
 /// Waits for the end of the run; the first request to stop drains it, the second ends it.
-async fn finish(
-    producer: &mut Producer,
-    steering: &Steering,
-    mut stops: impl Stops,
-    ready: &AtomicBool,
-) -> Finished {
+async fn finish(producer: &mut Producer, steering: &Steering, mut stops: impl Stops) -> Finished {
     let mut by_signal = false;
     loop {
         tokio::select! {
@@ -194,7 +210,6 @@ async fn finish(
                 } else {
                     tracing::info!("draining; a second signal ends at once");
                     by_signal = true;
-                    ready.store(false, Ordering::Relaxed);
                     steering.drain();
                 }
             }
@@ -204,6 +219,7 @@ async fn finish(
 
 /// Refreshes the shard map whenever a record came to an unexpected shard, and now and then.
 async fn keep_map(client: Client, steering: Steering) {
+    let mut pause = MAP_PAUSE;
     loop {
         tokio::select! {
             () = steering.map_is_stale() => {}
@@ -214,11 +230,14 @@ async fn keep_map(client: Client, steering: Steering) {
                 let shards = map.shards().len();
                 if steering.reshard(map) {
                     tracing::info!(shards, "the stream was resharded");
+                    pause = MAP_PAUSE;
+                } else {
+                    pause = (pause * 2).min(MAP_INTERVAL);
                 }
             }
             Err(error) => tracing::warn!(%error, "the shard map could not be refreshed"),
         }
-        tokio::time::sleep(MAP_PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -226,8 +245,8 @@ fn pace_of(plan: &Plan) -> Pace {
     let total = plan.records.unwrap_or(u64::MAX);
     match plan.rate {
         Some(rate) => {
-            let within = plan.duration.map_or(u64::MAX, |span| Schedule::count_within(rate, span));
-            Pace::Open(Schedule::constant(rate, total.min(within)))
+            let schedule = Schedule::constant(rate, total);
+            Pace::Open(plan.duration.map_or(schedule, |span| schedule.until(span)))
         }
         None => Pace::Closed { total, until: plan.duration.unwrap_or(Nanos::MAX) },
     }
@@ -240,13 +259,7 @@ fn span(pace: Pace) -> Option<Nanos> {
     }
 }
 
-fn engine_config(
-    plan: &Plan,
-    to: &Destination,
-    pace: Pace,
-    start_unix: Nanos,
-) -> Result<EngineConfig, RunError> {
-    let source = source(plan, start_unix)?;
+fn engine_config(plan: &Plan, to: &Destination, pace: Pace, source: Source) -> EngineConfig {
     let largest = largest_entry(plan, &source);
     let per_entry = plan.aggregate_bytes.map_or(1, |full| full / source.max_record_bytes() + 1);
     let packing = match plan.aggregate_bytes {
@@ -260,7 +273,7 @@ fn engine_config(
     let mut batch = plan.batch;
     batch.entries = batch.entries.min(to.info.limits.request_entries);
     batch.bytes = batch.bytes.min(to.info.limits.request_bytes);
-    Ok(EngineConfig {
+    EngineConfig {
         stream: to.stream.clone(),
         map: to.map.clone(),
         pace,
@@ -272,25 +285,18 @@ fn engine_config(
         retry: plan.retry,
         bounds: bounds(plan, to, per_entry),
         seed: plan.seed,
-    })
+    }
 }
 
 /// In a closed loop what waits is what answers do not keep up with: two batches of it, or some entries
 /// for each shard, are enough to have something to send whenever there is room.
 fn bounds(plan: &Plan, to: &Destination, per_entry: usize) -> Bounds {
     let mut bounds = plan.bounds;
+    // A request that waits for a connection would count as sent: each has one of its own.
+    bounds.requests = bounds.requests.min(plan.max_connections);
     if plan.rate.is_none() {
         let entries = (2 * plan.batch.entries).max(4 * to.map.shards().len());
         bounds.backlog = bounds.backlog.min((entries * per_entry) as u64);
     }
     bounds
-}
-
-fn run_id() -> String {
-    format!("{:08x}", rand::random::<u32>())
-}
-
-#[expect(clippy::disallowed_methods, reason = "tasks that end with the run")]
-fn spawn(tasks: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
-    tasks.spawn(task);
 }

@@ -80,7 +80,7 @@ settings! {
             "Profile of the AWS config files; not set: as the AWS CLI finds it"
         Shards "shards" = "", "N";
             "Shards of the embedded stream; not set: enough for the rate"
-        EmbeddedBytes "embedded-bytes" = "64MiB", "SIZE";
+        EmbeddedBytes "embedded-bytes" = "32MiB", "SIZE";
             "Record bytes that the embedded stream keeps; past it the oldest are trimmed"
     }
     "Producer" {
@@ -109,9 +109,9 @@ settings! {
     }
     "Bounds" {
         MaxBacklog "max-backlog" = "100000", "N";
-            "Records that may wait to be sent; past it records that fall due are dropped"
+            "Records made and not settled, waiting or in flight; past it what falls due is dropped"
         MaxRequests "max-requests" = "64", "N";
-            "Requests in flight"
+            "Requests in flight; each has a connection of its own, so --max-connections bounds them too"
         MaxInFlightBytes "max-in-flight-bytes" = "32MiB", "SIZE";
             "Bytes of request bodies in flight"
         MaxConnections "max-connections" = "64", "N";

@@ -30,10 +30,13 @@ fn main() -> Result<()> {
     }
 }
 
+/// Makes the command of a producer for a server and a number of seconds; `None` if it is not installed.
+type Make = Box<dyn Fn(&str, u64) -> Option<Command>>;
+
 /// One producer of the table.
 struct Producer {
     name: &'static str,
-    command: Box<dyn Fn(&str, u64) -> Option<Command>>,
+    command: Make,
 }
 
 /// What one run of a producer came to.
@@ -79,7 +82,7 @@ fn end(mut server: Child) {
     let _ = server.wait();
 }
 
-fn tickgen(flags: &'static [&'static str]) -> Box<dyn Fn(&str, u64) -> Option<Command>> {
+fn tickgen(flags: &'static [&'static str]) -> Make {
     Box::new(move |url, seconds| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tickgen"));
         command.args(["--stream", "null", "--region", "us-east-1", "--endpoint-url", url, "--rps", "max"]);
@@ -97,7 +100,7 @@ fn tickgen(flags: &'static [&'static str]) -> Box<dyn Fn(&str, u64) -> Option<Co
     })
 }
 
-fn python(script: &'static str) -> Box<dyn Fn(&str, u64) -> Option<Command>> {
+fn python(script: &'static str) -> Make {
     Box::new(move |url, seconds| {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let interpreter = root.join(".peers/venv/bin/python");
@@ -143,7 +146,7 @@ fn measure(mut command: Command) -> Result<Run> {
 }
 
 /// Seconds of user and system time of the children that have ended: the fields cutime and cstime of
-/// /proc/self/stat, in hundredths of a second (USER_HZ on Linux).
+/// /proc/self/stat, in hundredths of a second (`USER_HZ` on Linux).
 fn children_cpu() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     // The name of the program, in parentheses, may hold spaces; fields are counted after it.

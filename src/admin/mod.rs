@@ -1,8 +1,8 @@
 //! The admin server.
 //!
-//! - `GET /metrics`: Prometheus' text form, see docs/METRICS.md.
+//! - `GET /metrics`: Prometheus' text form, see docs/METRICS.md; empty before the load begins.
 //! - `GET /livez`: 200 while the process runs.
-//! - `GET /readyz`: 200 once the load has begun, 503 before that and while it drains.
+//! - `GET /readyz`: 200 while the load is on, 503 before it begins and while it drains.
 
 use crate::observe::Metrics;
 use crate::producer::Observer;
@@ -11,19 +11,25 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 
-/// What the routes show.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-    /// The counts.
-    pub observer: Observer,
-    /// Whether the load is on.
-    pub ready: Arc<AtomicBool>,
+/// What the routes show: nothing until the load begins.
+#[derive(Clone, Debug, Default)]
+pub struct Admin(Arc<OnceLock<Load>>);
+
+#[derive(Debug)]
+struct Load {
+    metrics: Metrics,
+    observer: Observer,
+}
+
+impl Admin {
+    /// Shows the load from now on.
+    pub fn begin(&self, metrics: Metrics, observer: Observer) {
+        // A second load would be a mistake of the caller's; the first stays shown.
+        let _ = self.0.set(Load { metrics, observer });
+    }
 }
 
 /// Serves the routes until the task is dropped.
@@ -40,14 +46,14 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = admin.metrics.render(&admin.observer.snapshot());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    let text = admin.0.get().map(|load| load.metrics.render(&load.observer.snapshot()));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.unwrap_or_default())
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    if admin.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not offering a load\n")
+    match admin.0.get() {
+        Some(load) if !load.observer.snapshot().draining => (StatusCode::OK, "ok\n"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the load has not begun\n"),
     }
 }

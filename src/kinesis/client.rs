@@ -3,13 +3,15 @@ use super::protocol::{StreamRef, read_answer};
 use super::{
     Answer, PutRecords, RequestError, RequestErrorKind, Shard, ShardId, ShardMap, ShardMapError, errors,
 };
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_sdk_kinesis::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
 };
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{
-    ConfigBag, Credentials, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
+    BehaviorVersion, ConfigBag, Credentials, Intercept, Region, RuntimeComponents,
+    StalledStreamProtectionConfig,
 };
 use aws_sdk_kinesis::error::BoxError;
 use aws_sdk_kinesis::types::{ShardFilter, ShardFilterType, StreamDescriptionSummary, StreamMode};
@@ -29,26 +31,45 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How to reach the stream. What is `None` comes from where the AWS CLI takes it: `AWS_*`
-/// variables, the shared config files, the machine's role.
+/// Which stream, and how to talk to it.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// The stream.
     pub stream: StreamRef,
-    /// The service's address in place of AWS's own.
-    pub endpoint_url: Option<String>,
-    /// The AWS region.
-    pub region: Option<String>,
-    /// The profile of the shared config files.
-    pub profile: Option<String>,
-    /// Access key and secret in place of the credentials chain, for the embedded Kinesis.
-    pub static_credentials: Option<(&'static str, &'static str)>,
+    /// Where it is.
+    pub reach: Reach,
     /// Connections open at once.
     pub max_connections: usize,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
     /// How long one attempt may take, connecting included.
     pub attempt_timeout: Duration,
+}
+
+/// Where a stream is.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// Where the AWS CLI would find it: what is `None` comes from `AWS_*` variables, the shared config
+    /// files and the machine's role, and proxies from theirs.
+    Aws {
+        /// The service's address in place of AWS's own.
+        endpoint_url: Option<String>,
+        /// The AWS region.
+        region: Option<String>,
+        /// The profile of the shared config files.
+        profile: Option<String>,
+    },
+    /// On this machine, whatever the environment says.
+    Loopback {
+        /// The service's address.
+        url: String,
+        /// The region it claims.
+        region: &'static str,
+        /// An access key.
+        key: &'static str,
+        /// Its secret.
+        secret: &'static str,
+    },
 }
 
 /// A client of one stream.
@@ -111,25 +132,35 @@ impl Client {
     /// If no HTTP client can be built.
     pub async fn connect(config: &ClientConfig) -> Result<Self, StreamError> {
         let connections = Arc::new(AtomicUsize::new(0));
-        let http = http_client(config.max_connections, &connections)?;
-        let mut loader = aws_config::from_env().http_client(http);
-        if let Some(profile) = &config.profile {
-            loader = loader.profile_name(profile);
-        }
-        if let Some(region) = &config.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(url) = &config.endpoint_url {
-            loader = loader.endpoint_url(url);
-        }
-        if let Some((key, secret)) = config.static_credentials {
-            loader = loader.credentials_provider(Credentials::new(key, secret, None, None, "embedded"));
-        }
+        let http = http_client(config, &connections)?;
+        let sdk = match &config.reach {
+            Reach::Aws { endpoint_url, region, profile } => {
+                let mut loader = aws_config::from_env().http_client(http);
+                if let Some(name) = profile {
+                    // A profile that is named wins over AWS_ACCESS_KEY_ID, as in the AWS CLI.
+                    let credentials = ProfileFileCredentialsProvider::builder().profile_name(name).build();
+                    loader = loader.profile_name(name).credentials_provider(credentials);
+                }
+                if let Some(region) = region {
+                    loader = loader.region(Region::new(region.clone()));
+                }
+                if let Some(url) = endpoint_url {
+                    loader = loader.endpoint_url(url);
+                }
+                aws_sdk_kinesis::config::Builder::from(&loader.load().await)
+            }
+            Reach::Loopback { url, region, key, secret } => aws_sdk_kinesis::Config::builder()
+                .http_client(http)
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new(*region))
+                .credentials_provider(Credentials::new(*key, *secret, None, None, "embedded"))
+                .endpoint_url(url),
+        };
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(config.connect_timeout)
             .operation_attempt_timeout(config.attempt_timeout)
             .build();
-        let base = aws_sdk_kinesis::config::Builder::from(&loader.load().await)
+        let base = sdk
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(timeouts);
@@ -221,11 +252,15 @@ fn open_shard(shard: &aws_sdk_kinesis::types::Shard) -> Option<Shard> {
     })
 }
 
-fn http_client(max_connections: usize, open: &Arc<AtomicUsize>) -> Result<pool::Client, StreamError> {
+fn http_client(config: &ClientConfig, open: &Arc<AtomicUsize>) -> Result<pool::Client, StreamError> {
     let counter = Arc::clone(open);
+    let proxy = match config.reach {
+        Reach::Aws { .. } => proxy::ProxyConfig::from_env(),
+        Reach::Loopback { .. } => proxy::ProxyConfig::disabled(),
+    };
     let pool = ConnectionPool::builder()
-        .max_connections_per_host(max_connections)
-        .proxy_config(proxy::ProxyConfig::from_env())
+        .max_connections_per_host(config.max_connections)
+        .proxy_config(proxy)
         .event_listener(move |event: &ConnectionEvent<'_>| {
             match event {
                 ConnectionEvent::Opened(_) => counter.fetch_add(1, Ordering::Relaxed),

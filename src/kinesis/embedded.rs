@@ -22,6 +22,9 @@ pub const REGION: &str = "us-east-1";
 /// Access key and secret for it: it checks their form, not what they are.
 pub const CREDENTIALS: (&str, &str) = ("embedded", "embedded");
 
+/// Bytes of one request that it takes: Kinesis' limit until October 2025.
+pub const MAX_REQUEST_BYTES: usize = 5 * 1024 * 1024;
+
 /// A `PutRecords` body of 10 MiB is 14 MiB in base64 and JSON.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 

@@ -1,6 +1,7 @@
 //! From the SDK's errors to what follows from them, and what a person can do about it.
 
 use super::{RequestError, RequestErrorKind as Kind};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use std::error::Error;
 use std::io::ErrorKind as Io;
@@ -29,7 +30,7 @@ fn by_status(code: Option<&str>, status: Option<u16>) -> Kind {
     match (code, status) {
         (Some(code), _) if is_throttle(code) => Kind::Throttled,
         (_, Some(429)) => Kind::Throttled,
-        (_, Some(408)) => Kind::TimedOut,
+        (Some("RequestTimeout" | "RequestTimeoutException"), _) | (_, Some(408)) => Kind::TimedOut,
         (_, Some(500..)) => Kind::ServerError,
         (_, Some(400..)) => Kind::Fatal,
         // HTTP 200 that broke off or could not be read.
@@ -43,7 +44,14 @@ fn is_throttle(code: &str) -> bool {
         "ProvisionedThroughputExceededException"
             | "KMSThrottlingException"
             | "LimitExceededException"
+            | "BandwidthLimitExceeded"
+            | "PriorRequestNotComplete"
             | "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "SlowDown"
+            | "ThrottledException"
+            | "TooManyRequestsException"
             | "Throttling"
             | "ThrottlingException"
     )
@@ -61,10 +69,14 @@ fn before_sending(error: &(dyn Error + 'static)) -> bool {
             )
         });
         let text = e.to_string();
-        io || text.contains("dns error")
-            || text.contains("failed to lookup address")
-            || text.contains("credential")
+        let name = text.contains("dns error") || text.contains("failed to lookup address");
+        io || name || e.is::<CredentialsError>()
     })
+}
+
+/// Whether there were no credentials to sign the request with.
+fn without_credentials(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |e| (*e).source()).any(<dyn Error>::is::<CredentialsError>)
 }
 
 fn describe<E>(error: &SdkError<E>, kind: Kind, status: Option<u16>) -> String
@@ -80,7 +92,8 @@ where
             _ => innermost(error),
         },
     };
-    match advice(error.code(), &said) {
+    let advice = if without_credentials(error) { Some(NO_CREDENTIALS) } else { advice(error.code()) };
+    match advice {
         Some(advice) => format!("{said}. {advice}"),
         None => said,
     }
@@ -98,13 +111,11 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     }
 }
 
+const NO_CREDENTIALS: &str = "No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose \
+     a --profile, or give the machine a role.";
+
 /// What a person can do about an error that no retry mends.
-fn advice(code: Option<&str>, said: &str) -> Option<&'static str> {
-    if code.is_none() && said.contains("credential") {
-        return Some(
-            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose a --profile, or give the machine a role.",
-        );
-    }
+fn advice(code: Option<&str>) -> Option<&'static str> {
     Some(match code? {
         "ResourceNotFoundException" => {
             "Check --stream, --region and the account of your credentials (aws kinesis list-streams)."
@@ -148,6 +159,8 @@ mod tests {
             (Some("InternalFailure"), Some(500), Kind::ServerError),
             (None, Some(503), Kind::ServerError),
             (None, Some(408), Kind::TimedOut),
+            (Some("RequestTimeoutException"), Some(400), Kind::TimedOut),
+            (Some("SlowDown"), Some(503), Kind::Throttled),
             (Some("ResourceNotFoundException"), Some(400), Kind::Fatal),
             (None, Some(403), Kind::Fatal),
             (None, Some(200), Kind::ConnectionCut),
@@ -167,7 +180,7 @@ mod tests {
             "ValidationException",
             "KMSAccessDeniedException",
         ] {
-            assert!(advice(Some(code), code).is_some(), "{code}");
+            assert!(advice(Some(code)).is_some(), "{code}");
         }
     }
 }

@@ -145,7 +145,6 @@ impl<'a> Lane<'a> {
     }
 }
 
-#[expect(clippy::many_single_char_names, reason = "the names of RFC 1321")]
 fn compress(state: &mut [u32x8; 4], words: &[u32x8; 16]) {
     let [mut a, mut b, mut c, mut d] = *state;
     for step in 0..16 {

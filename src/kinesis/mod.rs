@@ -14,7 +14,7 @@ mod scan;
 mod shard_map;
 
 pub use answer::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind};
-pub use client::{Client, ClientConfig, StreamError, StreamInfo};
+pub use client::{Client, ClientConfig, Reach, StreamError, StreamInfo};
 pub use shard_map::{Shard, ShardId, ShardMap, ShardMapError, hash_key};
 
 use bytes::Bytes;

@@ -79,14 +79,19 @@ impl BodyWriter {
         self.body.extend_from_slice(END_ENTRY);
     }
 
-    /// The finished body; the writer is ready for the next, with room for `next` bytes.
-    pub fn finish(&mut self, next: usize) -> Bytes {
+    /// Makes room for a body of about `bytes`.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.body.reserve(bytes);
+    }
+
+    /// The finished body; the writer is ready for the next.
+    pub fn finish(&mut self) -> Bytes {
         if self.entries == 0 {
             self.body.extend_from_slice(BEGIN);
         }
         self.entries = 0;
         self.body.extend_from_slice(&self.end);
-        Bytes::from(std::mem::replace(&mut self.body, Vec::with_capacity(next)))
+        Bytes::from(std::mem::take(&mut self.body))
     }
 
     fn json_text(&mut self, text: &[u8]) {
@@ -108,6 +113,8 @@ struct WireAnswer<'a> {
 
 #[derive(Deserialize)]
 struct WireEntry<'a> {
+    #[serde(borrow, rename = "SequenceNumber")]
+    sequence_number: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "ShardId")]
     shard_id: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "ErrorCode")]
@@ -116,10 +123,10 @@ struct WireEntry<'a> {
 
 impl WireEntry<'_> {
     fn read(self) -> Option<EntryAnswer> {
-        match (self.error_code, self.shard_id) {
-            (Some(code), _) => Some(EntryAnswer::Rejected(EntryError::from_code(&code))),
-            (None, Some(id)) => ShardId::parse(&id).map(EntryAnswer::Accepted),
-            (None, None) => None,
+        match (self.error_code, self.shard_id, self.sequence_number) {
+            (Some(code), _, _) => Some(EntryAnswer::Rejected(EntryError::from_code(&code))),
+            (None, Some(id), Some(_)) => ShardId::parse(&id).map(EntryAnswer::Accepted),
+            (None, _, _) => None,
         }
     }
 }
@@ -139,7 +146,7 @@ fn parse_answer(body: &[u8]) -> Answer {
     };
     let entries: Option<Vec<_>> = answer.records.into_iter().map(WireEntry::read).collect();
     entries.map_or_else(
-        || malformed("a result in the answer has neither ShardId nor ErrorCode".into()),
+        || malformed("a result in the answer has neither SequenceNumber and ShardId nor ErrorCode".into()),
         Answer::Entries,
     )
 }
@@ -154,7 +161,7 @@ mod tests {
         let mut writer = BodyWriter::new(&StreamRef::parse("ticks"));
         writer.entry(b"hello", b"key-1", None);
         writer.entry(b"", b"quo\"te", Some(u128::MAX));
-        let body: serde_json::Value = serde_json::from_slice(&writer.finish(0)).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&writer.finish()).unwrap();
         assert_eq!(
             body,
             serde_json::json!({
@@ -167,14 +174,14 @@ mod tests {
             })
         );
         writer.entry(b"x", b"k", None);
-        let next: serde_json::Value = serde_json::from_slice(&writer.finish(0)).unwrap();
+        let next: serde_json::Value = serde_json::from_slice(&writer.finish()).unwrap();
         assert_eq!(next["Records"].as_array().unwrap().len(), 1);
     }
 
     #[test]
     fn arns_are_named_as_arns() {
         let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/ticks";
-        let body = BodyWriter::new(&StreamRef::parse(arn)).finish(0);
+        let body = BodyWriter::new(&StreamRef::parse(arn)).finish();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["StreamARN"], arn);
     }
@@ -202,7 +209,8 @@ mod tests {
             "<html>",
             "{}",
             r#"{"Records":[{}]}"#,
-            r#"{"Records":[{"ShardId":"elsewhere"}]}"#,
+            r#"{"Records":[{"ShardId":"shardId-000000000000"}]}"#,
+            r#"{"Records":[{"ShardId":"elsewhere","SequenceNumber":"1"}]}"#,
             r#"{"Records":[{"ShardId":"shardId-000000000000"}"#,
         ] {
             let Answer::Failed(error) = read_answer(body.as_bytes()) else { panic!("{body}") };
@@ -246,7 +254,7 @@ mod tests {
         fn any_entry_survives_the_wire(data: Vec<u8>, key in ".{1,40}", hash: Option<u128>) {
             let mut writer = BodyWriter::new(&StreamRef::Name("s".into()));
             writer.entry(&data, key.as_bytes(), hash);
-            let body: serde_json::Value = serde_json::from_slice(&writer.finish(0)).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&writer.finish()).unwrap();
             let entry = &body["Records"][0];
             let sent = base64_simd::STANDARD.decode_to_vec(entry["Data"].as_str().unwrap()).unwrap();
             prop_assert_eq!(sent, data);

@@ -52,18 +52,19 @@ impl<'a> Scan<'a> {
     }
 
     fn entry(&mut self) -> Option<EntryAnswer> {
-        let (mut shard, mut error) = (None, None);
+        let (mut shard, mut error, mut sequenced) = (None, None, false);
         self.expect(b'{')?;
         loop {
             let name = self.string()?;
             self.expect(b':')?;
             match (name, self.value()?) {
                 (b"ShardId", Scalar::Text(text)) => {
-                    shard = Some(ShardId::parse(std::str::from_utf8(text).ok()?)?)
+                    shard = Some(ShardId::parse(std::str::from_utf8(text).ok()?)?);
                 }
                 (b"ErrorCode", Scalar::Text(text)) => {
-                    error = Some(EntryError::from_code(std::str::from_utf8(text).ok()?))
+                    error = Some(EntryError::from_code(std::str::from_utf8(text).ok()?));
                 }
+                (b"SequenceNumber", Scalar::Text(_)) => sequenced = true,
                 (b"ShardId" | b"ErrorCode", Scalar::Other) => return None,
                 _ => {}
             }
@@ -73,8 +74,8 @@ impl<'a> Scan<'a> {
         }
         match (error, shard) {
             (Some(error), _) => Some(EntryAnswer::Rejected(error)),
-            (None, Some(shard)) => Some(EntryAnswer::Accepted(shard)),
-            (None, None) => None,
+            (None, Some(shard)) if sequenced => Some(EntryAnswer::Accepted(shard)),
+            (None, _) => None,
         }
     }
 

@@ -38,13 +38,22 @@ impl Stride {
 pub struct Schedule {
     rate: Rate,
     total: u64,
+    // When it ends, if that is by time rather than by the last record.
+    ends: Option<Nanos>,
 }
 
 impl Schedule {
     /// A constant rate, for `total` records (`u64::MAX`: without an end).
     #[must_use]
     pub fn constant(rate: Rate, total: u64) -> Self {
-        Self { rate, total }
+        Self { rate, total, ends: None }
+    }
+
+    /// The same schedule, ended after `span` if it has not ended by then.
+    #[must_use]
+    pub fn until(self, span: Nanos) -> Self {
+        let within = Self::count_within(self.rate, span);
+        if within > self.total { self } else { Self { total: within, ends: Some(span), ..self } }
     }
 
     /// How many records a constant `rate` makes due in `[0, span)`.
@@ -82,15 +91,22 @@ impl Schedule {
         (self.total != u64::MAX).then_some(self.total)
     }
 
-    /// How long the schedule lasts: until the record after the last one would start.
+    /// How long the schedule lasts: until its end, or until the record after the last would start.
     #[must_use]
     pub fn span(&self) -> Option<Nanos> {
-        self.total().map(|total| self.start(total))
+        self.ends.or_else(|| self.total().map(|total| self.start(total)))
+    }
+
+    /// When it ends, if that is by time rather than by the last record.
+    #[must_use]
+    pub fn ends(&self) -> Option<Nanos> {
+        self.ends
     }
 
     /// Ends the schedule at `elapsed`: what is due by then stays due, nothing after it.
     pub fn stop(&mut self, elapsed: Nanos) {
         self.total = self.due(elapsed);
+        self.ends = Some(elapsed);
     }
 }
 
@@ -106,12 +122,22 @@ mod tests {
     #[test]
     fn thirty_seconds_at_5000_are_150000_records() {
         let rate = rate(5_000_000);
-        let total = Schedule::count_within(rate, 30 * SECOND);
-        assert_eq!(total, 150_000);
-        let schedule = Schedule::constant(rate, total);
+        let schedule = Schedule::constant(rate, u64::MAX).until(30 * SECOND);
+        assert_eq!(schedule.total(), Some(150_000));
         assert_eq!(schedule.due(30 * SECOND), 150_000);
         assert_eq!(schedule.span(), Some(30 * SECOND));
         assert_eq!(schedule.start(1), 200_000);
+    }
+
+    #[test]
+    fn the_earlier_of_two_ends_counts() {
+        let schedule = Schedule::constant(rate(1_000_000), 500);
+        assert_eq!((schedule.until(SECOND).span(), schedule.until(SECOND).ends()), (Some(SECOND / 2), None));
+        let by_time = schedule.until(SECOND / 10);
+        assert_eq!((by_time.total(), by_time.span()), (Some(100), Some(SECOND / 10)));
+        // A record in twenty seconds: the first is due at once, and three seconds are three seconds.
+        let slow = Schedule::constant(rate(50), u64::MAX).until(3 * SECOND);
+        assert_eq!((slow.total(), slow.span()), (Some(1), Some(3 * SECOND)));
     }
 
     #[test]

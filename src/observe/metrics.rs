@@ -86,11 +86,13 @@ metrics_table! {
     ACHIEVED = "tickgen_achieved_records_per_second" Gauge [] "user records per second"
         "Acked user records per second of the schedule so far."
     IN_FLIGHT_REQUESTS = "tickgen_in_flight_requests" Gauge [] "requests"
-        "Requests that wait for their answer; bounded by --max-requests."
+        "Requests that wait for their answer; bounded by --max-requests and --max-connections."
     IN_FLIGHT_BYTES = "tickgen_in_flight_bytes" Gauge [] "bytes"
         "Bytes of request bodies that wait for their answer; bounded by --max-in-flight-bytes."
     BACKLOG = "tickgen_backlog_records" Gauge [] "user records"
-        "User records that wait to be sent or sent again; bounded by --max-backlog and one batch."
+        "User records that wait to be sent or sent again."
+    UNSETTLED = "tickgen_unsettled_records" Gauge [] "user records"
+        "User records made and not settled, waiting or in flight; bounded by --max-backlog."
     CONNECTIONS = "tickgen_connections" Gauge [] "connections"
         "Open connections to the endpoint; bounded by --max-connections."
     SHARDS = "tickgen_shards" Gauge [] "shards"
@@ -286,6 +288,7 @@ fn gauges() -> Vec<(Gauge, Read<f64>)> {
         (gauge!(IN_FLIGHT_REQUESTS.name), read(|s| s.in_flight_requests as f64)),
         (gauge!(IN_FLIGHT_BYTES.name), read(|s| s.in_flight_bytes as f64)),
         (gauge!(BACKLOG.name), read(|s| s.backlog_records as f64)),
+        (gauge!(UNSETTLED.name), read(|s| s.unsettled as f64)),
         (gauge!(SHARDS.name), read(|s| s.account.shards.len() as f64)),
     ]
 }
@@ -308,10 +311,16 @@ mod tests {
         (types.collect(), labels.collect())
     }
 
+    fn know_shards(snapshot: &mut Snapshot, count: u64) {
+        for id in 0..count {
+            snapshot.account.shard(crate::kinesis::ShardId(id));
+        }
+    }
+
     #[test]
     fn the_table_is_what_is_rendered() {
         let mut snapshot = Snapshot::empty();
-        snapshot.account.know_shards(crate::kinesis::ShardMap::even(3).shards().iter());
+        know_shards(&mut snapshot, 3);
         let (types, labels) = rendered(&metrics().render(&snapshot));
         let table: BTreeMap<String, String> =
             METRICS.iter().map(|m| (m.name.to_owned(), m.kind.name().to_owned())).collect();
@@ -338,7 +347,7 @@ mod tests {
     #[test]
     fn shards_past_the_64th_are_summed() {
         let mut snapshot = Snapshot::empty();
-        snapshot.account.know_shards(crate::kinesis::ShardMap::even(100).shards().iter());
+        know_shards(&mut snapshot, 100);
         for shard in &mut snapshot.account.shards {
             shard.accepted = 1;
         }

@@ -283,7 +283,7 @@ impl Summary {
         }
         if self.dropped > 0 {
             remarks.push(format!(
-                "{} records fell due and were not made, as --max-backlog records waited already.",
+                "{} records fell due and were not made, as --max-backlog records were on their way already.",
                 self.dropped
             ));
         }

@@ -1,5 +1,5 @@
 use super::{FlushReason, Ledger};
-use crate::kinesis::{EntryError, RequestErrorKind, Shard, ShardId};
+use crate::kinesis::{EntryError, RequestErrorKind, ShardId};
 use crate::load::Nanos;
 use hdrhistogram::Histogram;
 
@@ -12,11 +12,13 @@ pub enum RequestOutcome {
     Partial,
     /// The request as a whole failed.
     Failed(RequestErrorKind),
+    /// The drain ended before an answer came.
+    Unanswered,
 }
 
 impl RequestOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ok,
         Self::Partial,
         Self::Failed(RequestErrorKind::Throttled),
@@ -26,6 +28,7 @@ impl RequestOutcome {
         Self::Failed(RequestErrorKind::TimedOut),
         Self::Failed(RequestErrorKind::Malformed),
         Self::Failed(RequestErrorKind::Fatal),
+        Self::Unanswered,
     ];
 
     /// The name in metrics and summaries.
@@ -35,6 +38,7 @@ impl RequestOutcome {
             Self::Ok => "ok",
             Self::Partial => "partial",
             Self::Failed(kind) => kind.name(),
+            Self::Unanswered => "unanswered",
         }
     }
 }
@@ -191,8 +195,8 @@ pub struct Account {
     /// Acked records that came too late to be part of the rate: they could not start on time, and
     /// were acked only after the end of the schedule.
     pub acked_late: u64,
-    /// Answered requests by outcome.
-    pub requests: Counts<RequestOutcome, 9>,
+    /// Requests by outcome.
+    pub requests: Counts<RequestOutcome, 10>,
     /// Answered entries by outcome.
     pub entries: Counts<EntryOutcome, 5>,
     /// Entries that failed and whose records were kept to be sent again.
@@ -237,11 +241,12 @@ impl Account {
         }
     }
 
-    /// Keeps a place for every shard, in the order given.
-    pub(crate) fn know_shards<'a>(&mut self, shards: impl Iterator<Item = &'a Shard>) {
-        for shard in shards.skip(self.shards.len()) {
-            self.shards.push(ShardAccount { id: shard.id, acked: 0, accepted: 0, throttled: 0 });
-        }
+    /// The place of a shard in [`Account::shards`], made if it has none.
+    pub(crate) fn shard(&mut self, id: ShardId) -> usize {
+        self.shards.iter().position(|shard| shard.id == id).unwrap_or_else(|| {
+            self.shards.push(ShardAccount { id, acked: 0, accepted: 0, throttled: 0 });
+            self.shards.len() - 1
+        })
     }
 
     /// Adds another engine's account.
@@ -260,14 +265,11 @@ impl Account {
         self.response_time.merge(&other.response_time);
         self.service_time.merge(&other.service_time);
         for theirs in &other.shards {
-            match self.shards.iter_mut().find(|mine| mine.id == theirs.id) {
-                Some(mine) => {
-                    mine.acked += theirs.acked;
-                    mine.accepted += theirs.accepted;
-                    mine.throttled += theirs.throttled;
-                }
-                None => self.shards.push(*theirs),
-            }
+            let place = self.shard(theirs.id);
+            let mine = &mut self.shards[place];
+            mine.acked += theirs.acked;
+            mine.accepted += theirs.accepted;
+            mine.throttled += theirs.throttled;
         }
     }
 }

@@ -40,21 +40,21 @@ impl AggregateSize {
     pub fn new(keys: usize, explicit_hash_key: bool) -> Self {
         let mut size =
             Self { bytes: 0, keys: 0, explicit_hash_key, taken_by: vec![(0, 0); keys], aggregate: 0 };
-        size.clear();
+        size.clear(0);
         size
     }
 
-    /// Begins the next aggregate.
-    pub fn clear(&mut self) {
+    /// Begins the next aggregate, placed by `hash_key` if records are placed by explicit hash keys.
+    pub fn clear(&mut self, hash_key: u128) {
         self.aggregate += 1;
         self.keys = 0;
         self.bytes = MAGIC.len() + DIGEST_LEN;
         if self.explicit_hash_key {
-            self.bytes += field_len(MAX_HASH_KEY_DIGITS);
+            self.bytes += field_len(decimal_digits(hash_key));
         }
     }
 
-    /// Its size in bytes; up to 38 more than written where the explicit hash key is short.
+    /// Its size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -85,8 +85,9 @@ impl AggregateSize {
     }
 }
 
-/// 2^128 - 1 has 39 decimal digits.
-const MAX_HASH_KEY_DIGITS: usize = 39;
+fn decimal_digits(number: u128) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
 
 /// A tag, the length, and `len` bytes.
 fn field_len(len: usize) -> usize {
@@ -410,16 +411,17 @@ mod tests {
         fn records_survive_and_the_size_was_told(
             records in prop::collection::vec((prop::option::of(0_usize..5), prop::collection::vec(any::<u8>(), 0..300)), 1..60),
             placed in any::<bool>(),
+            hash_key: u128,
         ) {
             let mut size = AggregateSize::new(5, placed);
             let mut writer = AggregateWriter::default();
             let mut out = Vec::new();
             // Twice: nothing of one aggregate may leak into the next.
             for _ in 0..2 {
-                size.clear();
+                size.clear(hash_key);
                 out.clear();
                 if placed {
-                    writer.place_by(u128::MAX);
+                    writer.place_by(hash_key);
                 }
                 let keys: Vec<String> = records.iter().enumerate()
                     .map(|(n, (key, _))| key.map_or(format!("own-{n}"), |k| format!("key-{k}"))).collect();

@@ -127,12 +127,6 @@ impl Backlog {
         self.slots.iter().map(|slot| &slot.shard)
     }
 
-    /// The slot of a shard, if it was seen.
-    #[must_use]
-    pub fn slot_of(&self, id: ShardId) -> Option<u32> {
-        self.slot_of.get(&id).copied()
-    }
-
     /// Adds up to [`LANES`] records, each at the end of its shard's queue.
     pub fn push(&mut self, records: &[Record], source: &Source, now: Nanos) {
         let mut numbers = [0; LANES];
@@ -192,7 +186,7 @@ impl Backlog {
         while let Some(&index) = self.ready.front() {
             self.expire_head(index, now, expired);
             let slot = &mut self.slots[index as usize];
-            let (count, bytes) = next_entry(&slot.records, &mut self.packing, source);
+            let (count, bytes) = next_entry(slot, &mut self.packing, source);
             if count == 0 {
                 slot.state = State::Idle;
                 self.ready.pop_front();
@@ -207,13 +201,18 @@ impl Backlog {
                 self.blocked.push(Reverse((at, index)));
                 continue;
             }
+            let before = records.len();
             for record in slot.records.drain(..count) {
                 slot.bytes -= record.bytes();
-                records.push(record);
+                // Records that were sent before stand out of order: any may be past its time.
+                let late = self.retry.is_expired(&record, now);
+                if late { expired.push(record) } else { records.push(record) }
             }
             self.records -= count as u64;
             self.serve_again(index, now);
-            return Taken::Entry { slot: index, bytes };
+            if records.len() > before {
+                return Taken::Entry { slot: index, bytes };
+            }
         }
         Taken::Nothing
     }
@@ -359,16 +358,16 @@ impl Backlog {
 }
 
 /// How many records the next entry of a queue has, and its size as Kinesis counts it.
-fn next_entry(records: &VecDeque<Record>, packing: &mut Packing, source: &Source) -> (usize, usize) {
-    let Some(first) = records.front() else {
+fn next_entry(slot: &Slot, packing: &mut Packing, source: &Source) -> (usize, usize) {
+    let Some(first) = slot.records.front() else {
         return (0, 0);
     };
     let Packing::Aggregate { size, full, .. } = packing else {
         return (1, first.bytes());
     };
-    size.clear();
+    size.clear(slot.shard.first);
     let (mut count, mut bytes) = (0, 0);
-    for record in records {
+    for record in &slot.records {
         let key = source.key_index(record.n);
         let grown = size.add(key, usize::from(record.key_len), record.payload_len as usize);
         if grown > *full && count > 0 {

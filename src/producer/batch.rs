@@ -112,6 +112,12 @@ impl Batch {
         self.records.len() as u64
     }
 
+    /// How many entries it holds.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

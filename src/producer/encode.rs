@@ -11,7 +11,6 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub struct Encoder {
     body: BodyWriter,
-    usual_len: usize,
     aggregate: Option<AggregateWriter>,
     payload: Vec<u8>,
     key: Vec<u8>,
@@ -24,7 +23,6 @@ impl Encoder {
     pub fn new(stream: &StreamRef, aggregates: bool) -> Self {
         Self {
             body: BodyWriter::new(stream),
-            usual_len: 0,
             aggregate: aggregates.then(AggregateWriter::default),
             payload: Vec::new(),
             key: Vec::new(),
@@ -32,10 +30,11 @@ impl Encoder {
         }
     }
 
-    /// The length of the longest body so far, in bytes: the best guess at the next one's.
+    /// About how long the body of entries of `bytes` in all will be: base64 adds a third, and JSON
+    /// some 100 bytes for each entry.
     #[must_use]
-    pub fn usual_len(&self) -> usize {
-        self.usual_len
+    pub fn body_len(entries: usize, bytes: usize) -> usize {
+        bytes + bytes / 3 + entries * 104 + 256
     }
 
     /// The body of a request of these entries. `first_hash_key` gives the first hash key that the
@@ -47,6 +46,8 @@ impl Encoder {
         source: &mut Source,
         first_hash_key: impl Fn(u32) -> u128,
     ) -> Bytes {
+        let bytes = entries.iter().map(|entry| entry.bytes as usize).sum();
+        self.body.reserve(Self::body_len(entries.len(), bytes));
         let mut rest = records;
         for entries in entries.chunks(LANES) {
             let count = entries.iter().map(|entry| entry.records as usize).sum();
@@ -59,9 +60,7 @@ impl Encoder {
                 self.single_entries(own, entries, source, &first_hash_key);
             }
         }
-        let body = self.body.finish(self.usual_len);
-        self.usual_len = self.usual_len.max(body.len());
-        body
+        self.body.finish()
     }
 
     fn single_entries(

@@ -1,6 +1,6 @@
 mod settle;
 
-use super::account::Account;
+use super::account::{Account, RequestOutcome};
 use super::backlog::{Backlog, Packing, Taken};
 use super::batch::{Batch, BatchBounds, Entry, FlushReason};
 use super::encode::Encoder;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 /// How much one engine keeps at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Records that wait to be sent, or sent again.
+    /// Records that are made and not settled: waiting, or in flight and perhaps to come back.
     pub backlog: u64,
     /// Requests that wait for their answer.
     pub requests: usize,
@@ -90,10 +90,13 @@ pub struct Engine {
     bounds: Bounds,
     jitter: Draws,
     account: Account,
+    // The place in the account of each slot of the backlog.
+    accounts: Vec<usize>,
     in_flight: InFlight,
     encoder: Encoder,
     expired: Vec<Record>,
     on_time: Nanos,
+    last_issue: Nanos,
     next_sweep: Nanos,
     draining: bool,
     map_is_stale: bool,
@@ -124,7 +127,7 @@ impl Engine {
         let aggregates = matches!(config.packing, Packing::Aggregate { .. });
         let backlog = Backlog::new(config.map, config.packing, config.quota, config.retry);
         let mut account = Account::new();
-        account.know_shards(backlog.shards());
+        let accounts = backlog.shards().map(|shard| account.shard(shard.id)).collect();
         Self {
             pacer: Pacer::new(config.pace, config.stride),
             source: config.source,
@@ -135,10 +138,12 @@ impl Engine {
             bounds: config.bounds,
             jitter: Draws::new(config.seed, 3),
             account,
+            accounts,
             in_flight: InFlight::default(),
             encoder: Encoder::new(&config.stream, aggregates),
             expired: Vec::new(),
-            on_time: ON_TIME + 2 * config.batch.linger,
+            on_time: ON_TIME.saturating_add(config.batch.linger.saturating_mul(2)),
+            last_issue: 0,
             next_sweep: SWEEP,
             draining: false,
             map_is_stale: false,
@@ -160,7 +165,8 @@ impl Engine {
         if !self.has_room() {
             return None;
         }
-        let reason = self.batch.due(now, self.draining)?;
+        // The last batch need not linger; while others wait for their shards it does.
+        let reason = self.batch.due(now, self.draining && self.waiting() == 0)?;
         Some(self.dispatch(reason, now))
     }
 
@@ -173,11 +179,13 @@ impl Engine {
 
     /// Makes the records that are due, and drops those that the backlog has no room for.
     fn issue(&mut self, now: Nanos) {
+        self.last_issue = now;
         if self.pacer.is_closed_loop() {
             return;
         }
         let due = self.pacer.due(now);
-        let fitting = due.min(self.bounds.backlog.saturating_sub(self.waiting()));
+        // What is in flight may come back, so it counts too.
+        let fitting = due.min(self.bounds.backlog.saturating_sub(self.unsettled()));
         self.make(fitting, now);
         self.pacer.skip(due - fitting);
         self.account.ledger.drop(due - fitting);
@@ -245,7 +253,8 @@ impl Engine {
 
     /// Takes the batch apart: its records wait for their shards again.
     fn dissolve_batch(&mut self, now: Nanos) {
-        for record in self.batch.seal(FlushReason::Drain).records {
+        // From the last to the first, as each goes to the head of its queue.
+        for record in self.batch.seal(FlushReason::Drain).records.into_iter().rev() {
             self.backlog.push_again(record, &self.source, now);
         }
     }
@@ -259,9 +268,7 @@ impl Engine {
     }
 
     fn has_room(&self) -> bool {
-        // A body is a third larger than its entries (base64), and has some 60 bytes of JSON each;
-        // the last body is the best guess at that.
-        let next = self.encoder.usual_len().min(self.batch.bytes() * 4);
+        let next = Encoder::body_len(self.batch.entry_count(), self.batch.bytes());
         let fits = self.in_flight.requests == 0 || self.in_flight.bytes + next <= self.bounds.bytes;
         self.in_flight.requests < self.bounds.requests && fits
     }
@@ -299,6 +306,7 @@ impl Engine {
         self.draining = true;
         self.give_up_waiting(Cause::NeverSent);
         let unanswered = std::mem::take(&mut self.in_flight);
+        self.account.requests.add(RequestOutcome::Unanswered, unanswered.requests as u64);
         self.account.ledger.fail_many(unanswered.records, Cause::Unanswered);
     }
 
@@ -319,13 +327,14 @@ impl Engine {
         if self.draining {
             self.backlog.hurry();
         }
-        self.account.know_shards(self.backlog.shards());
+        for shard in self.backlog.shards().skip(self.accounts.len()) {
+            self.accounts.push(self.account.shard(shard.id));
+        }
     }
 
-    /// Whether a shard other than the expected one took a record since the map was refreshed.
-    #[must_use]
-    pub fn map_is_stale(&self) -> bool {
-        self.map_is_stale
+    /// Whether a shard other than the expected one took a record since the last call.
+    pub fn take_map_is_stale(&mut self) -> bool {
+        std::mem::take(&mut self.map_is_stale)
     }
 
     /// The error that ended the run, if one did.
@@ -372,7 +381,8 @@ impl Engine {
         Snapshot {
             elapsed: now,
             span: self.pacer.span(now),
-            scheduled: self.pacer.scheduled(now),
+            scheduled: self.pacer.scheduled(self.last_issue),
+            draining: self.draining,
             unsettled: self.unsettled(),
             backlog_records: self.waiting() + self.batch.len(),
             in_flight_requests: self.in_flight.requests as u64,

@@ -132,7 +132,7 @@ impl<S: PutRecords> Lane<S> {
             && !self.engine.is_done()
         {
             self.engine.settle(request, answer, self.now());
-            if self.engine.map_is_stale() {
+            if self.engine.take_map_is_stale() {
                 self.wiring.stale.notify_one();
             }
         }

@@ -76,7 +76,10 @@ impl Pacer {
     pub fn next_due(&self) -> Option<Nanos> {
         match self.pace {
             _ if self.ended.is_some() => None,
-            Pace::Open(schedule) => Some(schedule.start(self.stride.record(self.issued))),
+            Pace::Open(schedule) => {
+                let next = schedule.start(self.stride.record(self.issued));
+                Some(schedule.ends().map_or(next, |ends| next.min(ends)))
+            }
             Pace::Closed { until, .. } => Some(until),
         }
     }
@@ -100,6 +103,7 @@ impl Pacer {
                 Pace::Open(schedule) => schedule
                     .total()
                     .filter(|&total| self.issued >= self.stride.share(total))
+                    .filter(|_| schedule.ends().is_none_or(|ends| now >= ends))
                     .and_then(|_| schedule.span()),
                 Pace::Closed { total, until } => {
                     (now >= until || self.issued >= self.stride.share(total)).then_some(now.min(until))
@@ -107,6 +111,16 @@ impl Pacer {
             };
         }
         self.ended.is_some() && self.due(now) == 0
+    }
+
+    /// Notes that records were acked at `now`: a closed loop of so many records lasts until the last
+    /// answer.
+    pub fn acked(&mut self, now: Nanos) {
+        if let (Pace::Closed { until, .. }, Some(ended)) = (self.pace, &mut self.ended)
+            && now < until
+        {
+            *ended = now;
+        }
     }
 
     /// When the schedule ended, if it has.
@@ -167,5 +181,7 @@ mod tests {
         let mut pacer = Pacer::new(Pace::Closed { total: 2, until: u64::MAX }, Stride::WHOLE);
         pacer.skip(2);
         assert!(pacer.check_end(3));
+        pacer.acked(9);
+        assert_eq!(pacer.span(20), 9);
     }
 }

@@ -31,17 +31,20 @@ impl RetryPolicy {
     /// The verdict on a record whose `attempts`-th attempt failed at `now`.
     ///
     /// Exponential backoff with full jitter: the pause is `jitter`, in `[0, 1)`, times the lesser of
-    /// `max_backoff` and `backoff * 2^(attempts - 1)`.
+    /// `max_backoff`, `backoff * 2^(attempts - 1)` and what is left of the record's time to live.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within 0..=max_backoff
     pub fn verdict(&self, record: &Record, now: Nanos, jitter: f64) -> Verdict {
         if record.attempts >= self.max_attempts {
             return Verdict::Exhausted;
         }
-        let doublings = record.attempts.saturating_sub(1).min(32);
-        let longest = (u128::from(self.backoff) << doublings).min(u128::from(self.max_backoff));
-        let at = now.saturating_add((longest as f64 * jitter) as Nanos);
-        if self.is_expired(record, at) { Verdict::Expired } else { Verdict::Resend(at) }
+        // Within what is left of its time to live.
+        let left = record.intended.saturating_add(self.record_ttl).saturating_sub(now);
+        if left == 0 {
+            return Verdict::Expired;
+        }
+        let longest = longest_pause(self, record.attempts).min(left - 1);
+        Verdict::Resend(now.saturating_add((longest as f64 * jitter) as Nanos))
     }
 
     /// Whether it is too late to send the record at `now`.
@@ -49,6 +52,11 @@ impl RetryPolicy {
     pub fn is_expired(&self, record: &Record, now: Nanos) -> bool {
         now >= record.intended.saturating_add(self.record_ttl)
     }
+}
+
+fn longest_pause(policy: &RetryPolicy, attempts: u32) -> Nanos {
+    let doublings = attempts.saturating_sub(1).min(63);
+    policy.backoff.saturating_mul(1 << doublings).min(policy.max_backoff)
 }
 
 /// Records that wait for their resend, by time.
@@ -173,7 +181,7 @@ mod tests {
                     prop_assert!(at < record.intended + POLICY.record_ttl);
                 }
                 Verdict::Expired => {
-                    prop_assert!(now + POLICY.max_backoff >= record.intended + POLICY.record_ttl);
+                    prop_assert!(now >= record.intended + POLICY.record_ttl);
                 }
                 Verdict::Exhausted => prop_assert!(attempts >= POLICY.max_attempts),
             }

@@ -10,6 +10,8 @@ pub struct Snapshot {
     pub span: Nanos,
     /// Records that the schedule made due.
     pub scheduled: u64,
+    /// Whether only the drain is left.
+    pub draining: bool,
     /// Records made and not settled, counted where they are.
     pub unsettled: u64,
     /// Records that wait to be sent, or sent again.
@@ -30,6 +32,7 @@ impl Snapshot {
             elapsed: 0,
             span: 0,
             scheduled: 0,
+            draining: false,
             unsettled: 0,
             backlog_records: 0,
             in_flight_requests: 0,
@@ -43,6 +46,7 @@ impl Snapshot {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.span = self.span.max(other.span);
         self.scheduled += other.scheduled;
+        self.draining |= other.draining;
         self.unsettled += other.unsettled;
         self.backlog_records += other.backlog_records;
         self.in_flight_requests += other.in_flight_requests;

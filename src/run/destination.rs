@@ -1,11 +1,15 @@
 use super::RunError;
 #[cfg(feature = "embedded")]
+use super::largest_entry;
+#[cfg(feature = "embedded")]
 use crate::kinesis::embedded::{self, Embedded};
 #[cfg(feature = "embedded")]
 use crate::kinesis::limits::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
 use crate::kinesis::protocol::StreamRef;
-use crate::kinesis::{Client, ClientConfig, ShardMap, StreamInfo};
+use crate::kinesis::{Client, ClientConfig, Reach, ShardMap, StreamError, StreamInfo};
 use crate::plan::{Plan, Target};
+use crate::tick::Source;
+use std::time::Duration;
 
 /// Where the load goes: the client, what the stream said, and the embedded Kinesis if that is it.
 pub(super) struct Destination {
@@ -19,47 +23,51 @@ pub(super) struct Destination {
 
 impl Destination {
     /// Finds the stream, or starts the embedded Kinesis, and asks what it takes.
-    pub(super) async fn reach(plan: &Plan) -> Result<Self, RunError> {
-        let mut config = ClientConfig {
-            stream: StreamRef::Name(String::new()),
-            endpoint_url: None,
-            region: None,
-            profile: None,
-            static_credentials: None,
-            max_connections: plan.max_connections,
-            connect_timeout: plan.connect_timeout,
-            attempt_timeout: plan.attempt_timeout,
-        };
+    pub(super) async fn reach(plan: &Plan, source: &Source) -> Result<Self, RunError> {
+        #[cfg(not(feature = "embedded"))]
+        let _ = source;
         #[cfg(feature = "embedded")]
         let mut own = None;
-        match &plan.target {
+        let (stream, reach) = match &plan.target {
             Target::Stream { stream, endpoint_url, region, profile } => {
-                config.stream = stream.clone();
-                config.endpoint_url.clone_from(endpoint_url);
-                config.region.clone_from(region);
-                config.profile.clone_from(profile);
+                let (endpoint_url, region, profile) = (endpoint_url.clone(), region.clone(), profile.clone());
+                (stream.clone(), Reach::Aws { endpoint_url, region, profile })
             }
             #[cfg(feature = "embedded")]
             Target::Embedded { shards, keep_bytes } => {
-                let server =
-                    Embedded::start(shards.unwrap_or_else(|| enough_shards(plan)), *keep_bytes).await?;
-                config.stream = StreamRef::Name(embedded::STREAM.to_owned());
-                config.endpoint_url = Some(server.url());
-                config.region = Some(embedded::REGION.to_owned());
-                config.static_credentials = Some(embedded::CREDENTIALS);
+                let shards = shards.unwrap_or_else(|| enough_shards(plan, source));
+                let server = Embedded::start(shards, *keep_bytes).await?;
+                let (key, secret) = embedded::CREDENTIALS;
+                let reach = Reach::Loopback { url: server.url(), region: embedded::REGION, key, secret };
                 own = Some(server);
+                (StreamRef::Name(embedded::STREAM.to_owned()), reach)
             }
             #[cfg(not(feature = "embedded"))]
             Target::Embedded { .. } => {
                 return Err(RunError::Plan("this build has no embedded Kinesis; name a --stream".to_owned()));
             }
-        }
+        };
+        let config = ClientConfig {
+            stream: stream.clone(),
+            reach,
+            max_connections: plan.max_connections,
+            connect_timeout: plan.connect_timeout,
+            attempt_timeout: plan.attempt_timeout,
+        };
         let client = Client::connect(&config).await?;
-        let info = client.describe().await?;
-        let map = client.shard_map().await?;
+        #[cfg_attr(
+            not(feature = "embedded"),
+            expect(unused_mut, reason = "only the embedded one is narrowed")
+        )]
+        let mut info = patiently(|| client.describe()).await?;
+        #[cfg(feature = "embedded")]
+        if own.is_some() {
+            info.limits.request_bytes = info.limits.request_bytes.min(embedded::MAX_REQUEST_BYTES);
+        }
+        let map = patiently(|| client.shard_map()).await?;
         Ok(Self {
             client,
-            stream: config.stream,
+            stream,
             info,
             map,
             #[cfg(feature = "embedded")]
@@ -68,18 +76,40 @@ impl Destination {
     }
 }
 
-/// Shards with half as much again as the load needs: uniform keys do not spread quite evenly.
+/// Asks up to four times, over some three seconds, where asking again may help: a sidecar may start
+/// before what it talks to.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, StreamError>
+where
+    F: Future<Output = Result<T, StreamError>>,
+{
+    for pause in [200, 800, 2_000] {
+        match ask().await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "asking again");
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
+/// As many shards as take the load with room for its unevenness: hashed keys give a shard a Poisson
+/// number of entries a second, so 40 % more than the mean and three standard deviations must fit.
 #[cfg(feature = "embedded")]
-fn enough_shards(plan: &Plan) -> u32 {
+fn enough_shards(plan: &Plan, source: &Source) -> u32 {
     const CLOSED_LOOP: u32 = 64;
+    const MOST: u32 = 10_000;
     let Some(rate) = plan.rate else { return CLOSED_LOOP };
-    let Ok(source) = super::source(plan, 0) else { return 1 };
-    let record = source.max_record_bytes() as f64;
-    let by_bytes = rate.per_second() * record / f64::from(SHARD_BYTES_PER_SECOND);
-    // An aggregate is one Kinesis record.
-    let per_entry = plan.aggregate_bytes.map_or(1.0, |bytes| (bytes as f64 / record).max(1.0));
-    let by_records = rate.per_second() / per_entry / f64::from(SHARD_RECORDS_PER_SECOND);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of shards, clamped")]
-    let shards = (by_bytes.max(by_records) * 1.5).ceil().clamp(1.0, 10_000.0) as u32;
-    shards
+    // An aggregate is one Kinesis record, full or as full as it gets while it lingers.
+    let per_entry =
+        plan.aggregate_bytes.map_or(1.0, |full| (full as f64 / source.max_record_bytes() as f64).max(1.0));
+    let entries = rate.per_second() / per_entry;
+    let by_bytes = f64::from(SHARD_BYTES_PER_SECOND) / largest_entry(plan, source).max(1) as f64;
+    let takes = f64::from(SHARD_RECORDS_PER_SECOND).min(by_bytes.max(1.0).floor());
+    let fits = |shards: &u32| {
+        let mean = entries / f64::from(*shards);
+        mean * 1.4 + 3.0 * mean.sqrt() <= takes
+    };
+    (1..MOST).find(fits).unwrap_or(MOST)
 }

@@ -37,6 +37,10 @@ impl EventTime {
         time
     }
 
+    pub(super) fn starts_at(&mut self, start_unix: Nanos) {
+        *self = Self::new(start_unix, self.zone);
+    }
+
     /// The length of the text for a record meant to start at `intended`, in bytes.
     #[must_use]
     pub fn len(&self, intended: Nanos) -> usize {

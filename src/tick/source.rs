@@ -17,6 +17,11 @@ impl Source {
         Self { ticks, keys }
     }
 
+    /// Sets when the run begins, in nanoseconds since 1970-01-01 UTC: intended starts count from it.
+    pub fn starts_at(&mut self, start_unix: Nanos) {
+        self.ticks.starts_at(start_unix);
+    }
+
     /// The length of record `n`'s payload in bytes.
     #[must_use]
     pub fn payload_len(&self, n: u64, intended: Nanos) -> usize {

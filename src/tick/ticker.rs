@@ -73,6 +73,10 @@ impl Ticks {
         })
     }
 
+    pub(super) fn starts_at(&mut self, start_unix: Nanos) {
+        self.time.starts_at(start_unix);
+    }
+
     /// The symbols, in the order of [`Ticks::ticker`].
     pub fn symbols(&self) -> impl Iterator<Item = &str> {
         self.tickers.iter().map(|t| t.symbol.as_str())
@@ -153,10 +157,9 @@ pub(super) fn json_string(text: &str) -> Vec<u8> {
     let quoted = serde_json::Value::from(text).to_string();
     let mut out = String::with_capacity(quoted.len());
     for c in quoted.chars() {
+        // json.dumps escapes all but space to tilde; serde_json has done the control characters.
         if c.is_ascii() && c != '\u{7f}' {
             out.push(c);
-        } else if c == '\u{7f}' {
-            out.push(c); // json.dumps leaves DEL as it is
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a String cannot fail.
@@ -221,6 +224,7 @@ mod tests {
     fn tickers_are_escaped_as_json_dumps_does() {
         assert_eq!(json_string("a\"b\\c\n"), br#""a\"b\\c\n""#);
         assert_eq!(json_string("日😀"), br#""\u65e5\ud83d\ude00""#);
+        assert_eq!(json_string("\u{7f}\u{1}"), br#""\u007f\u0001""#);
     }
 
     #[test]

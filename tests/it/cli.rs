@@ -1,4 +1,5 @@
 //! The command line: exit codes, refusals, and what goes where.
+#![cfg(feature = "embedded")]
 
 use crate::docs::{summary_schema, violations};
 use crate::harness::{assert_balanced, finished, run, signal, start, tickgen};
@@ -44,7 +45,7 @@ fn mistakes_in_a_file_name_its_line() {
 fn unknown_flags_and_missing_files_are_bad_usage() {
     assert_eq!(run(&["--rsp", "5"]).0, 2);
     let (code, _, stderr) = run(&["--config", "/nowhere.toml"]);
-    assert!(code == 2 && stderr.contains("--config /nowhere.toml: No such file"), "{stderr}");
+    assert!(code == 2 && stderr.contains("error: --config /nowhere.toml: No such file"), "{stderr}");
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn missing_credentials_are_told_with_what_to_do() {
     command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("HOME", "/nowhere");
     let (code, _, stderr) = finished(&command.output().unwrap());
     assert_eq!(code, 1, "{stderr}");
-    assert!(stderr.contains("Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{stderr}");
+    assert!(stderr.contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{stderr}");
 }
 
 #[test]
@@ -207,8 +208,12 @@ fn peak_memory(pid: u32) -> u64 {
 #[test]
 fn at_an_endpoint_that_never_answers_memory_is_bounded_and_the_drain_ends() {
     let url = format!("http://127.0.0.1:{}", silent_server());
-    for payload in ["200", "50KB"] {
+    for (payload, aggregate) in [("200", false), ("50KB", false), ("200", true)] {
+        let aggregate = format!("--aggregate={aggregate}");
         let child = start(&[
+            &aggregate,
+            "--attempt-timeout",
+            "1s",
             "--stream",
             "s",
             "--region",
@@ -216,7 +221,7 @@ fn at_an_endpoint_that_never_answers_memory_is_bounded_and_the_drain_ends() {
             "--endpoint-url",
             &url,
             "--rps",
-            "20000",
+            "50000",
             "--shard-limit",
             "none",
             "--duration",
@@ -261,7 +266,10 @@ fn the_admin_server_shows_metrics_and_readiness() {
         text
     };
     assert!(get("/livez").starts_with("HTTP/1.1 200"));
-    assert!(get("/readyz").starts_with("HTTP/1.1 200"));
+    // Live before it is ready, ready once the load is on.
+    while !get("/readyz").starts_with("HTTP/1.1 200") {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert!(get("/nothing").starts_with("HTTP/1.1 404"));
     assert!(lines.any(|line| line.unwrap().contains("acked")));
     let metrics = get("/metrics");
@@ -281,4 +289,112 @@ fn an_admin_port_in_use_is_told() {
     let (code, _, stderr) = run(&["--records", "1", "--admin-addr", &address]);
     assert_eq!(code, 1);
     assert!(stderr.contains(&format!("error: --admin-addr {address}: Address already in use")), "{stderr}");
+}
+
+#[test]
+fn a_run_that_drains_is_not_ready() {
+    let flags =
+        ["--rps", "3000", "--duration", "1s", "--shards", "1", "--keys", "fixed:k", "--drain-timeout", "60s"];
+    let mut child = start(&[&flags[..], &["--admin-addr", "0"]].concat());
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.find_map(|line| line.ok().filter(|line| line.contains("admin server"))).unwrap();
+    let address = line.split("address=").nth(1).unwrap().trim_matches('"').to_owned();
+    let mut seen = Vec::new();
+    while let Ok(mut socket) = TcpStream::connect(&address) {
+        write!(socket, "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        let _ = socket.read_to_string(&mut text);
+        seen.extend(text.split("\r\n\r\n").nth(1).map(str::to_owned));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    seen.dedup();
+    assert!(
+        seen.ends_with(&["ok\n".into(), "draining\n".into()])
+            || seen.ends_with(&["draining\n".into(), String::new()]),
+        "{seen:?}"
+    );
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_signal_before_the_load_begins_ends_the_run() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let flags = ["--stream", "s", "--region", "us-east-1", "--endpoint-url", &url, "--attempt-timeout", "1h"];
+    let child = start(&flags);
+    // It has asked for the stream, and waits for an answer that does not come.
+    let (mut socket, _) = listener.accept().unwrap();
+    assert!(socket.read(&mut [0; 100]).unwrap() > 0);
+    signal(&child, "TERM");
+    let (code, _, stderr) = finished(&child.wait_with_output().unwrap());
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("stopped before the load began; nothing was sent"), "{stderr}");
+}
+
+#[test]
+fn the_embedded_run_does_not_depend_on_the_environment() {
+    let output = tickgen(&["--records", "10", "--quiet"])
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env("HTTP_PROXY", "http://127.0.0.1:9")
+        .env("http_proxy", "http://127.0.0.1:9")
+        .env("AWS_USE_FIPS_ENDPOINT", "true")
+        .env("AWS_REGION", "nowhere")
+        .output()
+        .unwrap();
+    let (code, _, stderr) = finished(&output);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn a_profile_that_is_named_wins_over_the_variables() {
+    let file = std::env::temp_dir().join(format!("tickgen-profile-{}", std::process::id()));
+    std::fs::write(&file, "[prod]\naws_access_key_id = PROFKEY\naws_secret_access_key = x\n").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let flags = ["--stream", "s", "--region", "us-east-1", "--endpoint-url", &url, "--profile", "prod"];
+    let mut child = tickgen(&flags).env("AWS_SHARED_CREDENTIALS_FILE", &file).spawn().unwrap();
+    let (mut socket, _) = listener.accept().unwrap();
+    let mut request = vec![0; 4096];
+    let read = socket.read(&mut request).unwrap();
+    let request = String::from_utf8_lossy(&request[..read]).into_owned();
+    signal(&child, "TERM");
+    child.wait().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(request.contains("Credential=PROFKEY/"), "{request}");
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let value = std::ffi::OsStr::from_bytes(b"\xff");
+    let output = tickgen(&["--records", "1"]).env("TICKGEN_STREAM", value).output().unwrap();
+    let (code, _, stderr) = finished(&output);
+    assert!(code == 2 && stderr.contains("TICKGEN_STREAM: ") && stderr.contains("is not UTF-8"), "{stderr}");
+}
+
+#[test]
+fn a_summary_that_cannot_be_written_is_told_before_anything_is_sent() {
+    let output = tickgen(&["--records", "1", "--summary", "/nowhere/x.json"]).output().unwrap();
+    let (code, _, stderr) = finished(&output);
+    assert!(code == 2 && stderr.contains("error: --summary /nowhere/x.json: No such file"), "{stderr}");
+}
+
+#[test]
+fn a_reader_that_leaves_does_not_cost_the_summary() {
+    let file = std::env::temp_dir().join(format!("tickgen-summary-{}.json", std::process::id()));
+    let mut child = start(&["--rps", "100", "--duration", "2s", "--summary", file.to_str().unwrap()]);
+    drop(child.stderr.take());
+    let status = child.wait().unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((status.code(), &summary["acked"]), (Some(0), &200.into()));
+}
+
+#[test]
+fn a_schedule_lasts_as_long_as_its_duration() {
+    let (code, summary, stderr) =
+        run(&["--rps", "0.5", "--duration", "1s", "--threshold", "achieved_rps > 0.1"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!((&summary["schedule_s"], &summary["acked"]), (&1.0.into(), &1.into()));
+    assert!(summary["elapsed_s"].as_f64() >= Some(1.0), "{summary:#}");
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tickgen::kinesis::protocol::{BodyWriter, StreamRef};
 use tickgen::kinesis::{
-    Answer, Client, ClientConfig, EntryAnswer, EntryError, PutRecords, RequestError, RequestErrorKind,
+    Answer, Client, ClientConfig, EntryAnswer, EntryError, PutRecords, Reach, RequestError, RequestErrorKind,
     ShardId, ShardMap,
 };
 use tickgen::load::{MILLISECOND, Nanos, Rate, SECOND, Schedule, Stride};
@@ -318,10 +318,12 @@ async fn misbehave(mut socket: TcpStream, how: Socket) {
 async fn client(port: u16) -> Client {
     let config = ClientConfig {
         stream: StreamRef::Name("s".into()),
-        endpoint_url: Some(format!("http://127.0.0.1:{port}")),
-        region: Some("us-east-1".into()),
-        profile: None,
-        static_credentials: Some(("key", "secret")),
+        reach: Reach::Loopback {
+            url: format!("http://127.0.0.1:{port}"),
+            region: "us-east-1",
+            key: "key",
+            secret: "secret",
+        },
         max_connections: 4,
         connect_timeout: Duration::from_secs(2),
         attempt_timeout: Duration::from_millis(700),
@@ -332,7 +334,7 @@ async fn client(port: u16) -> Client {
 fn body() -> Bytes {
     let mut writer = BodyWriter::new(&StreamRef::Name("s".into()));
     writer.entry(b"data", b"key", None);
-    writer.finish(0)
+    writer.finish()
 }
 
 async fn answer_of(how: Socket) -> Answer {

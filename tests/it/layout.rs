@@ -35,7 +35,7 @@ fn naming(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn one_room_names_the_sdk() {
-    let files = naming(&["aws_sdk_kinesis", "aws_smithy", "aws_config"]);
+    let files = naming(&["aws_sdk_kinesis", "aws_smithy", "aws_config", "aws_credential"]);
     assert!(!files.is_empty());
     assert!(files.iter().all(|file| file.starts_with("kinesis/")), "{files:?}");
 }

@@ -7,6 +7,6 @@ mod embedded;
 mod faults;
 mod harness;
 mod layout;
-// mod peers;
+mod peers;
 mod reshard;
 mod simulation;

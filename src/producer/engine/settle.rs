@@ -36,21 +36,20 @@ impl Engine {
                 EntryAnswer::Accepted(shard) => {
                     self.account.entries.add(EntryOutcome::Accepted, 1);
                     self.account.accepted_bytes += u64::from(entry.bytes);
-                    let mut slot = entry.slot;
-                    if self.backlog.shard(slot).id != *shard {
+                    let mut place = self.accounts[entry.slot as usize];
+                    if self.backlog.shard(entry.slot).id != *shard {
                         self.account.ledger.misrouted += own.len() as u64;
                         self.map_is_stale = true;
-                        // A shard that is not known yet is counted once the map is refreshed.
-                        slot = self.backlog.slot_of(*shard).unwrap_or(slot);
+                        place = self.account.shard(*shard);
                     }
-                    self.ack(own, slot, request.sent, now);
+                    self.ack(own, place, request.sent, now);
                 }
                 EntryAnswer::Rejected(error) => {
                     outcome = RequestOutcome::Partial;
                     self.account.entries.add(EntryOutcome::Rejected(*error), 1);
                     if *error == EntryError::Throttled {
                         self.account.throttled_entries += 1;
-                        self.account.shards[entry.slot as usize].throttled += 1;
+                        self.account.shards[self.accounts[entry.slot as usize]].throttled += 1;
                     }
                     let resent = self.fail_attempt(own, Cause::Entry(*error), false, now);
                     self.account.retried_entries += u64::from(resent);
@@ -60,16 +59,17 @@ impl Engine {
         self.account.requests.add(outcome, 1);
     }
 
-    fn ack(&mut self, records: &[Record], slot: u32, sent: Nanos, now: Nanos) {
+    fn ack(&mut self, records: &[Record], place: usize, sent: Nanos, now: Nanos) {
         let count = records.len() as u64;
         self.account.ledger.ack(count);
+        self.pacer.acked(now);
         self.account.service_time.record(now - sent, count);
         let ended = self.pacer.ended().is_some_and(|end| now > end);
         for record in records {
             self.account.acked_late += u64::from(ended && sent > record.intended + self.on_time);
             self.account.response_time.record(now.saturating_sub(record.intended), 1);
         }
-        let shard = &mut self.account.shards[slot as usize];
+        let shard = &mut self.account.shards[place];
         shard.accepted += 1;
         shard.acked += count;
     }
@@ -80,6 +80,9 @@ impl Engine {
         self.account.entries.add(EntryOutcome::RequestFailed, entries);
         if error.kind == RequestErrorKind::Throttled {
             self.account.throttled_entries += entries;
+            for entry in &request.entries {
+                self.account.shards[self.accounts[entry.slot as usize]].throttled += 1;
+            }
         }
         let cause = Cause::Request(error.kind);
         if error.kind == RequestErrorKind::Fatal {
