@@ -34,7 +34,7 @@ pub enum ParseKeysError {
     #[error("a partition key has 1 to 256 characters")]
     KeyLength,
     /// An exponent or a number of keys that makes no distribution.
-    #[error("zipf:S takes an exponent from 0 to 10, zipf:S:KEYS from 1 to 1000000 keys")]
+    #[error("zipf:S takes an exponent from 0 to 10, zipf:S:KEYS from 1 to 100000 keys")]
     Zipf,
 }
 
@@ -58,9 +58,7 @@ impl FromStr for KeyKind {
         let rest = text.strip_prefix("zipf:").ok_or(ParseKeysError::Unknown)?;
         let (exponent, keys) = rest.split_once(':').unwrap_or((rest, "1000"));
         match (exponent.parse(), keys.parse()) {
-            (Ok(exponent), Ok(keys))
-                if (0.0..=10.0).contains(&exponent) && (1..=1_000_000).contains(&keys) =>
-            {
+            (Ok(exponent), Ok(keys)) if (0.0..=10.0).contains(&exponent) && (1..=100_000).contains(&keys) => {
                 Ok(Self::Zipf { exponent, keys })
             }
             _ => Err(ParseKeysError::Zipf),
@@ -286,6 +284,7 @@ mod tests {
             ("zipf:-1", Zipf),
             ("zipf:NaN", Zipf),
             ("zipf:1:0", Zipf),
+            ("zipf:1:100001", Zipf),
         ] {
             assert_eq!(kind.parse::<KeyKind>(), Err(error), "{kind}");
         }
