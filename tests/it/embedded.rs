@@ -67,8 +67,9 @@ fn a_hot_shard_makes_records_wait_rather_than_be_throttled() {
     let loaded =
         summary["shards"].as_array().unwrap().iter().filter(|shard| count(shard, "acked") > 0).count();
     assert_eq!(loaded, 1);
-    // The limit counts the shard's own seconds; a slow machine may bunch a few records.
-    assert!(count(&summary, "throttled_entries") < 40, "{summary:#}");
+    // The shard counts its own seconds, and a server that is slow to read bunches what was sent evenly;
+    // thrown at it, far more than a tenth would be throttled.
+    assert!(count(&summary, "throttled_entries") < 400, "{summary:#}");
     assert!(summary["response_time_ms"]["max"].as_f64() > Some(1_500.0), "{summary:#}");
 }
 
