@@ -140,3 +140,30 @@ async fn aggregates_find_the_new_shards_and_are_stored_once() {
         read.misplaced
     );
 }
+
+/// A stream that goes away under load: no retry mends it, so the run ends and says what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_deleted_ends_the_run() {
+    let (store, url) = serve(4).await;
+    let child = start(&[
+        "--stream",
+        STREAM,
+        "--region",
+        "us-east-1",
+        "--endpoint-url",
+        &url,
+        "--rps",
+        "1000",
+        "--summary",
+        "-",
+    ]);
+    acked_so_far(&store, 500).await;
+    dispatch(&store, Operation::DeleteStream, json!({"StreamName": STREAM})).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    let (code, summary, stderr) = finished(&output);
+    assert_eq!((code, &summary["stopped_by"]), (1, &"error".into()), "{stderr}");
+    assert_balanced(&summary);
+    assert!(summary["acked"].as_u64() >= Some(500) && summary["failed"].as_u64() > Some(0), "{summary:#}");
+    assert!(stderr.contains("ended by an error: ResourceNotFoundException"), "{stderr}");
+    assert!(stderr.contains("Check --stream, --region and the account"), "{stderr}");
+}
