@@ -1,31 +1,17 @@
+use super::exchange::{Exchange, ExchangeBody, WireProtocol};
 use super::limits::StreamLimits;
-use super::protocol::{StreamRef, read_answer};
+use super::protocol::StreamRef;
 use super::{
     Answer, PutRecords, RequestError, RequestErrorKind, Shard, ShardId, ShardMap, ShardMapError, errors,
 };
 use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_sdk_kinesis::config::interceptors::{
-    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
-};
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::config::{
-    BehaviorVersion, ConfigBag, Credentials, Intercept, Region, RuntimeComponents,
-    StalledStreamProtectionConfig,
-};
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::error::BoxError;
 use aws_sdk_kinesis::types::{ShardFilter, ShardFilterType, StreamDescriptionSummary, StreamMode};
 use aws_smithy_http_client::pool::{ConnectionEvent, ConnectionPool};
 use aws_smithy_http_client::{pool, proxy, tls};
-use aws_smithy_json::protocol::aws_json_rpc::AwsJsonRpcProtocol;
-use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
-use aws_smithy_runtime_api::http::{Request, Response};
-use aws_smithy_schema::protocol::{ClientProtocol, ClientProtocolInner};
-use aws_smithy_schema::serde::{SerdeError, SerializableStruct, ShapeDeserializer};
-use aws_smithy_schema::{Schema, ShapeId};
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::endpoint::Endpoint;
-use aws_smithy_types::error::metadata::Builder as ErrorMetadataBuilder;
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -292,128 +278,5 @@ impl PutRecords for Client {
             }),
             (Err(error), _) => Answer::Failed(errors::classify(&error)),
         }
-    }
-}
-
-/// One request body on its way out, and the answer read from the response.
-#[derive(Debug)]
-struct Exchange {
-    body: Bytes,
-    answer: OnceLock<Answer>,
-}
-
-/// Puts the body, written by the producer, in place of the SDK's before it is signed, and reads the
-/// answer straight from the response: no structure is built per entry on either way.
-#[derive(Debug)]
-struct ExchangeBody(Arc<Exchange>);
-
-#[dyn_dispatch_hint]
-impl Intercept for ExchangeBody {
-    fn name(&self) -> &'static str {
-        "ExchangeBody"
-    }
-
-    fn modify_before_signing(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let request = context.request_mut();
-        let length = self.0.body.len().to_string();
-        request.headers_mut().try_insert("content-length", length)?;
-        *request.body_mut() = SdkBody::from(self.0.body.clone());
-        Ok(())
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let response = context.response();
-        if let (true, Some(body)) = (response.status().is_success(), response.body().bytes()) {
-            let _ = self.0.answer.set(read_answer(body));
-        }
-        Ok(())
-    }
-}
-
-/// The SDK's awsJson1.1, but for answers to `PutRecords`: those are read by [`ExchangeBody`], so the
-/// SDK is given an empty result to build its own structures from.
-#[derive(Debug)]
-struct WireProtocol(AwsJsonRpcProtocol);
-
-impl WireProtocol {
-    fn new() -> Self {
-        Self(AwsJsonRpcProtocol::aws_json_1_1())
-    }
-}
-
-impl ClientProtocolInner for WireProtocol {
-    type Request = Request;
-    type Response = Response;
-
-    fn protocol_id(&self) -> &ShapeId<'static> {
-        ClientProtocol::protocol_id(&self.0)
-    }
-
-    fn serialize_request(
-        &self,
-        input: &dyn SerializableStruct,
-        input_schema: &Schema<'_>,
-        endpoint: &str,
-        cfg: &ConfigBag,
-    ) -> Result<Request, SerdeError> {
-        ClientProtocol::serialize_request(&self.0, input, input_schema, endpoint, cfg)
-    }
-
-    fn deserialize_response<'a>(
-        &self,
-        _: &'a Response,
-        _: &Schema<'_>,
-        _: &'a ConfigBag,
-    ) -> Result<Box<dyn ShapeDeserializer + 'a>, SerdeError> {
-        let codec = ClientProtocolInner::payload_codec(self)
-            .ok_or_else(|| SerdeError::custom("awsJson has a codec"))?;
-        Ok(codec.create_deserializer(br#"{"Records":[]}"#))
-    }
-
-    fn parse_error_metadata(
-        &self,
-        response: &Response,
-        cfg: &ConfigBag,
-    ) -> Result<ErrorMetadataBuilder, SerdeError> {
-        ClientProtocol::parse_error_metadata(&self.0, response, cfg)
-    }
-
-    fn deserialize_error_response<'a>(
-        &self,
-        response: &'a Response,
-        cfg: &'a ConfigBag,
-    ) -> Result<Box<dyn ShapeDeserializer + 'a>, SerdeError> {
-        ClientProtocol::deserialize_error_response(&self.0, response, cfg)
-    }
-
-    fn update_endpoint(
-        &self,
-        request: &mut Request,
-        endpoint: &Endpoint,
-        cfg: &ConfigBag,
-    ) -> Result<(), SerdeError> {
-        ClientProtocol::update_endpoint(&self.0, request, endpoint, cfg)
-    }
-
-    fn payload_codec(&self) -> Option<&dyn aws_smithy_schema::codec::DynCodec> {
-        ClientProtocol::payload_codec(&self.0)
-    }
-
-    fn event_stream_media_type(&self) -> Option<&str> {
-        ClientProtocol::event_stream_media_type(&self.0)
-    }
-
-    fn parse_event_stream_error_metadata(&self, payload: &[u8]) -> Result<ErrorMetadataBuilder, SerdeError> {
-        ClientProtocol::parse_event_stream_error_metadata(&self.0, payload)
     }
 }

@@ -7,6 +7,7 @@ mod client;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod errors;
+mod exchange;
 pub mod limits;
 pub mod md5;
 pub mod protocol;
