@@ -46,8 +46,8 @@ async fn acked_so_far(store: &Store, at_least: u64) {
 
 async fn split_and_merge(store: &Store, step: u64) {
     acked_so_far(store, step).await;
-    // Four shards of 2^126 hash keys: the first is cut in its middle.
-    let middle = (1_u128 << 125).to_string();
+    // Sixteen shards of 2^124 hash keys: the first is cut in its middle.
+    let middle = (1_u128 << 123).to_string();
     let split =
         json!({"StreamName": STREAM, "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": middle});
     call(store, Operation::SplitShard, split).await;
@@ -90,7 +90,7 @@ async fn read(store: &Store) -> Read {
 }
 
 async fn load_with_reshard(flags: &[&str], step: u64) -> (Value, Read) {
-    let (store, url) = serve(4).await;
+    let (store, url) = serve(16).await;
     let mut all = vec![
         "--stream",
         STREAM,
@@ -115,13 +115,13 @@ async fn load_with_reshard(flags: &[&str], step: u64) -> (Value, Read) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_find_the_new_shards_and_are_stored_once() {
-    let (summary, read) = load_with_reshard(&["--rps", "2000", "--duration", "5s"], 2_000).await;
-    assert_eq!((read.user_records, read.distinct, read.misplaced), (10_000, 10_000, 0));
-    assert_eq!(summary["acked"], 10_000);
-    // Two children, one merged: five shards of the start's four, seven in all.
+    let (summary, read) = load_with_reshard(&["--rps", "5000", "--duration", "30s"], 40_000).await;
+    assert_eq!((read.user_records, read.distinct, read.misplaced), (150_000, 150_000, 0));
+    assert_eq!(summary["acked"], 150_000);
+    // Two children and a merged one beside the sixteen.
     let shards = summary["shards"].as_array().unwrap();
     let took = |id: &str| shards.iter().any(|shard| shard["id"] == id && shard["acked"].as_u64() > Some(0));
-    for id in 4..=6 {
+    for id in 16..=18 {
         assert!(took(&format!("shardId-{id:012}")), "shard {id} took nothing: {summary:#}");
     }
 }
@@ -129,7 +129,7 @@ async fn records_find_the_new_shards_and_are_stored_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn aggregates_find_the_new_shards_and_are_stored_once() {
     let flags = ["--rps", "5000", "--duration", "5s", "--aggregate", "--linger", "20ms"];
-    let (summary, read) = load_with_reshard(&flags, 150).await;
+    let (summary, read) = load_with_reshard(&flags, 500).await;
     assert_eq!((read.user_records, read.distinct), (25_000, 25_000));
     assert_eq!(summary["acked"], 25_000);
     // An aggregate made for the parent may land on a child that does not take all its records: those
