@@ -83,6 +83,14 @@ impl std::error::Error for ConfigError {}
 #[derive(Clone, Debug)]
 pub struct Settings {
     values: HashMap<Key, Raw>,
+    loads: Vec<LoadTable>,
+}
+
+/// A `[[load]]` of a config file.
+#[derive(Clone, Debug)]
+struct LoadTable {
+    name: String,
+    values: Vec<(Key, Raw)>,
 }
 
 impl Settings {
@@ -96,12 +104,17 @@ impl Settings {
         let mut errors = Vec::new();
         let mut values: HashMap<Key, Raw> =
             SETTINGS.iter().map(|(key, s)| (*key, default(s.default))).collect();
+        let mut loads = Vec::new();
         if let Some((path, text)) = file {
-            values.extend(from_file(path, text, &mut errors));
+            let mut reader = FileReader { path, text, errors: &mut errors };
+            let (own, tables) = reader.read();
+            values.extend(own);
+            loads = tables;
         }
         values.extend(from_variables(variables, &mut errors));
         values.extend(flags);
-        for (key, raw) in &values {
+        let in_loads = loads.iter().flat_map(|load| &load.values).map(|(key, raw)| (key, raw));
+        for (key, raw) in values.iter().chain(in_loads) {
             if raw.source == Source::Flag && raw.texts.iter().any(String::is_empty) {
                 errors.push(ConfigError::new(*key, raw, "is empty; leave the flag out instead"));
             }
@@ -109,7 +122,26 @@ impl Settings {
                 errors.push(ConfigError::new(*key, raw, "takes one value, not a list"));
             }
         }
-        (Self { values }, errors)
+        (Self { values, loads }, errors)
+    }
+
+    /// The settings of each `[[load]]` with its name; of the whole run, with no name, if there is none.
+    /// What a load leaves out is as for the whole run; variables and flags win over all loads.
+    #[must_use]
+    pub fn loads(&self) -> Vec<(String, Self)> {
+        if self.loads.is_empty() {
+            return vec![(String::new(), self.clone())];
+        }
+        let of = |load: &LoadTable| {
+            let mut own = Self { values: self.values.clone(), loads: Vec::new() };
+            for (key, raw) in &load.values {
+                if matches!(own.values[key].source, Source::Default | Source::File { .. }) {
+                    own.values.insert(*key, raw.clone());
+                }
+            }
+            (load.name.clone(), own)
+        };
+        self.loads.iter().map(of).collect()
     }
 
     /// The value of a setting as it was given.
@@ -157,39 +189,90 @@ fn from_variables(
     values
 }
 
-fn from_file(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<(Key, Raw)> {
-    let line_at = |offset: usize| 1 + text.bytes().take(offset).filter(|&b| b == b'\n').count();
-    let place = |offset: usize| format!("{}:{}", path.display(), line_at(offset));
-    let table = match DeTable::parse(text) {
-        Ok(table) => table.into_inner(),
-        Err(error) => {
-            let offset = error.span().map_or(0, |span| span.start);
-            errors.push(ConfigError::elsewhere(place(offset), error.message()));
-            return Vec::new();
-        }
-    };
-    let mut values = Vec::new();
-    for (name, value) in table {
-        let offset = name.span().start;
-        let name: &str = name.get_ref();
-        let Some(key) = Key::named(name) else {
-            errors.push(ConfigError::elsewhere(place(offset), unknown("key", name)));
-            continue;
-        };
-        let source = Source::File { path: path.to_owned(), line: line_at(offset) };
-        let texts = match value.get_ref() {
-            DeValue::Array(items) => items.iter().map(|item| scalar(item.get_ref())).collect(),
-            one => scalar(one).map(|text| vec![text]),
-        };
-        match texts {
-            Some(texts) => values.push((key, Raw { texts, source })),
-            None => errors.push(ConfigError::elsewhere(
-                place(offset),
-                format!("{name}: expected {}, not a table or a date", key.setting().value),
-            )),
-        }
+struct FileReader<'a> {
+    path: &'a Path,
+    text: &'a str,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl FileReader<'_> {
+    fn line_at(&self, offset: usize) -> usize {
+        1 + self.text.bytes().take(offset).filter(|&b| b == b'\n').count()
     }
-    values
+
+    fn refuse(&mut self, offset: usize, problem: impl fmt::Display) {
+        let place = format!("{}:{}", self.path.display(), self.line_at(offset));
+        self.errors.push(ConfigError::elsewhere(place, problem));
+    }
+
+    /// The settings of the whole run and its `[[load]]` tables.
+    fn read(&mut self) -> (Vec<(Key, Raw)>, Vec<LoadTable>) {
+        let mut table = match DeTable::parse(self.text) {
+            Ok(table) => table.into_inner(),
+            Err(error) => {
+                self.refuse(error.span().map_or(0, |span| span.start), error.message());
+                return (Vec::new(), Vec::new());
+            }
+        };
+        let loads = match table.remove("load").map(toml::Spanned::into_inner) {
+            None => Vec::new(),
+            Some(DeValue::Array(items)) => items.into_iter().collect(),
+            Some(_) => {
+                self.refuse(0, "load: expected [[load]] tables");
+                Vec::new()
+            }
+        };
+        let mut tables: Vec<LoadTable> = Vec::new();
+        for (place, load) in loads.into_iter().enumerate() {
+            let offset = load.span().start;
+            let DeValue::Table(mut load) = load.into_inner() else {
+                self.refuse(offset, "load: expected a [[load]] table");
+                continue;
+            };
+            let name = match load.remove("name").map(toml::Spanned::into_inner) {
+                None => format!("load-{}", place + 1),
+                Some(DeValue::String(name)) if !name.is_empty() => name.into_owned(),
+                Some(_) => {
+                    self.refuse(offset, "name: expected a text");
+                    continue;
+                }
+            };
+            if tables.iter().any(|other| other.name == name) {
+                self.refuse(offset, format!("a second load with the name {name}"));
+            }
+            tables.push(LoadTable { name, values: self.settings(load, true) });
+        }
+        (self.settings(table, false), tables)
+    }
+
+    fn settings(&mut self, table: DeTable<'_>, in_load: bool) -> Vec<(Key, Raw)> {
+        let mut values = Vec::new();
+        for (name, value) in table {
+            let offset = name.span().start;
+            let name: &str = name.get_ref();
+            let Some(key) = Key::named(name) else {
+                self.refuse(offset, unknown("key", name));
+                continue;
+            };
+            if in_load && !key.setting().is_per_load() {
+                self.refuse(offset, format!("{name}: is for the whole run; set it above the first [[load]]"));
+                continue;
+            }
+            let source = Source::File { path: self.path.to_owned(), line: self.line_at(offset) };
+            let texts = match value.get_ref() {
+                DeValue::Array(items) => items.iter().map(|item| scalar(item.get_ref())).collect(),
+                one => scalar(one).map(|text| vec![text]),
+            };
+            match texts {
+                Some(texts) => values.push((key, Raw { texts, source })),
+                None => self.refuse(
+                    offset,
+                    format!("{name}: expected {}, not a table or a date", key.setting().value),
+                ),
+            }
+        }
+        values
+    }
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {
@@ -297,6 +380,46 @@ mod tests {
         assert_eq!(errors, [] as [&str; 0]);
         assert_eq!(settings.get(Key::Tickers).texts, ["A,B", "C"]);
         assert_eq!(settings.get(Key::Threshold).texts, ["a < 1", "b < 2"]);
+    }
+
+    #[test]
+    fn loads_overlay_the_file_and_flags_overlay_loads() {
+        let (settings, errors) = layered(
+            "rps = 1\nkeys = \"ticker\"\n[[load]]\nname = \"a\"\nrps = 2\n[[load]]\nseed = 5\n",
+            &[],
+            &[(Key::Seed, "9")],
+        );
+        assert_eq!(errors, [] as [&str; 0]);
+        let texts: Vec<_> = settings
+            .loads()
+            .into_iter()
+            .map(|(name, load)| {
+                let text = |key| load.get(key).texts[0].clone();
+                (name, text(Key::Rps), text(Key::Keys), text(Key::Seed))
+            })
+            .collect();
+        let expected = [("a", "2", "ticker", "9"), ("load-2", "1", "ticker", "9")];
+        assert_eq!(texts, expected.map(|(a, b, c, d)| (a.into(), b.into(), c.into(), d.into())));
+    }
+
+    #[test]
+    fn mistakes_in_loads_are_told_with_their_place() {
+        let (_, mut errors) = layered(
+            "[[load]]\nname = \"a\"\nquiet = true\n[[load]]\nname = \"a\"\nrsp = 1\n[[load]]\nname = 5\n",
+            &[],
+            &[],
+        );
+        errors.sort();
+        assert_eq!(
+            errors,
+            [
+                "c.toml:3: quiet: is for the whole run; set it above the first [[load]]",
+                "c.toml:4: a second load with the name a",
+                "c.toml:6: unknown key rsp; did you mean rps?",
+                "c.toml:7: name: expected a text",
+            ]
+        );
+        assert!(layered("load = 5", &[], &[]).1[0].contains("expected [[load]] tables"));
     }
 
     proptest! {

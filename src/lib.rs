@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod draw;
 pub mod kinesis;
 pub mod load;
 pub mod observe;

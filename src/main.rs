@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tickgen::cli::{self, Cli};
 use tickgen::config::{ConfigError, Settings};
 use tickgen::observe::{Summary, init_logs};
-use tickgen::plan::{Plan, SummaryTo};
+use tickgen::plan::{Plan, WriteTo};
 use tickgen::run::{RunError, Stops, run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
@@ -111,8 +111,8 @@ fn variables(mistakes: &mut Vec<ConfigError>) -> Vec<(String, String)> {
 }
 
 /// Opens the summary's file once, so that a run does not end without a place for its result.
-fn check_summary(summary: Option<&SummaryTo>) -> Result<(), ConfigError> {
-    let Some(SummaryTo::File(path)) = summary else { return Ok(()) };
+fn check_summary(summary: Option<&WriteTo>) -> Result<(), ConfigError> {
+    let Some(WriteTo::File(path)) = summary else { return Ok(()) };
     let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
     opened.map(drop).map_err(|error| ConfigError::elsewhere(format!("--summary {}", path.display()), error))
 }
@@ -125,7 +125,7 @@ fn report(plan: &Plan, summary: &Summary) -> ExitCode {
     if let Err(error) = written {
         return failed(&format!("the summary could not be written: {error}"));
     }
-    if summary.error.is_some() || !summary.balanced {
+    if summary.error.is_some() || !summary.figures.balanced {
         ExitCode::from(RUN_FAILED)
     } else if summary.passed() {
         ExitCode::SUCCESS
@@ -134,12 +134,12 @@ fn report(plan: &Plan, summary: &Summary) -> ExitCode {
     }
 }
 
-fn write_summary(to: &SummaryTo, summary: &Summary) -> std::io::Result<()> {
+fn write_summary(to: &WriteTo, summary: &Summary) -> std::io::Result<()> {
     let mut json = serde_json::to_vec_pretty(summary)?;
     json.push(b'\n');
     match to {
-        SummaryTo::Stdout => std::io::stdout().write_all(&json),
-        SummaryTo::File(path) => std::fs::write(path, json),
+        WriteTo::Stdout => std::io::stdout().write_all(&json),
+        WriteTo::File(path) => std::fs::write(path, json),
     }
 }
 

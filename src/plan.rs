@@ -2,52 +2,32 @@
 
 use crate::config::{ConfigError, Raw, Settings, Source};
 use crate::kinesis::limits::{MAX_ENTRIES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
-use crate::kinesis::protocol::StreamRef;
-use crate::load::{Nanos, Rate};
+use crate::load::Nanos;
 use crate::observe::Threshold;
 use crate::producer::{BatchBounds, Bounds, RetryPolicy};
 use crate::settings::Key;
-use crate::tick::{EventTime, KeyKind, Ticks, TimeZone};
+use crate::tick::{EventTime, Ticks, TimeZone};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod load;
 mod parse;
+
+pub use load::{LoadPlan, Offer, ReplayPlan};
 
 /// What a run does.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Records per second; `None`: as fast as answers allow.
-    pub rate: Option<Rate>,
-    /// When generating ends.
-    pub duration: Option<Nanos>,
-    /// After how many records generating ends.
-    pub records: Option<u64>,
-    /// The seed of the records.
-    pub seed: u64,
-    /// The ticker symbols.
-    pub tickers: Vec<String>,
-    /// The size to which payloads are padded, in bytes.
-    pub payload_bytes: Option<usize>,
-    /// How partition keys are chosen.
-    pub keys: KeyKind,
-    /// The zone of `EVENT_TIME`.
-    pub zone: TimeZone,
-    /// Where the load goes.
+    /// What is offered; at least one.
+    pub loads: Vec<LoadPlan>,
+    /// Where the loads go.
     pub target: Target,
-    /// The size at which an aggregate is full, if records are aggregated.
-    pub aggregate_bytes: Option<usize>,
-    /// When a batch leaves.
-    pub batch: BatchBounds,
-    /// The share of each shard's limit to use (1 = 100 %); `None`: no limit.
-    pub shard_limit: Option<f64>,
-    /// When failed records are sent again.
-    pub retry: RetryPolicy,
+    /// How much is kept at most, by all loads together.
+    pub bounds: Bounds,
     /// How long the drain may take.
     pub drain_timeout: Nanos,
-    /// How much is kept at most.
-    pub bounds: Bounds,
-    /// Connections open at once.
+    /// Connections to a stream open at once.
     pub max_connections: usize,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
@@ -57,20 +37,18 @@ pub struct Plan {
     pub output: Output,
 }
 
-/// Where the load goes.
+/// Where the loads go.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
-    /// An embedded Kinesis in this process.
+    /// To an embedded Kinesis in this process.
     Embedded {
         /// Its shards; `None`: enough for the rate.
         shards: Option<u32>,
         /// Record bytes that it keeps.
         keep_bytes: u64,
     },
-    /// A stream.
-    Stream {
-        /// Its name or ARN.
-        stream: StreamRef,
+    /// To the streams that the loads name.
+    Streams {
         /// The service's address in place of AWS's own.
         endpoint_url: Option<String>,
         /// The AWS region.
@@ -78,15 +56,19 @@ pub enum Target {
         /// The profile of the AWS config files.
         profile: Option<String>,
     },
+    /// To no stream: the records are written as NDJSON.
+    Lines(WriteTo),
 }
 
 /// What is told, and where.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// Where the JSON summary goes.
-    pub summary: Option<SummaryTo>,
+    pub summary: Option<WriteTo>,
     /// What must hold at the end.
     pub thresholds: Vec<Threshold>,
+    /// The run ends as soon as a threshold is missed, once it was measured for so long.
+    pub abort_after: Option<Nanos>,
     /// Where the admin server listens.
     pub admin_addr: Option<SocketAddr>,
     /// No progress and no text summary.
@@ -97,13 +79,25 @@ pub struct Output {
     pub log_json: bool,
 }
 
-/// Where the JSON summary goes.
+/// Where something is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SummaryTo {
+pub enum WriteTo {
     /// To stdout.
     Stdout,
     /// To a file.
     File(PathBuf),
+}
+
+impl WriteTo {
+    /// A file, or `-` for stdout.
+    fn read_dash(text: String) -> Self {
+        if text == "-" { Self::Stdout } else { Self::File(text.into()) }
+    }
+
+    /// A file, or the word `stdout`.
+    fn read_named(text: String) -> Self {
+        if text == "stdout" { Self::Stdout } else { Self::File(text.into()) }
+    }
 }
 
 impl Plan {
@@ -112,11 +106,40 @@ impl Plan {
     /// # Errors
     /// Every mistake that can be seen before the stream is asked.
     pub fn new(settings: &Settings, random_seed: u64) -> Result<Self, Vec<ConfigError>> {
-        let mut reader = Reader { settings, errors: Vec::new() };
-        match reader.plan(random_seed) {
-            Some(plan) if reader.errors.is_empty() => Ok(plan),
-            _ => Err(reader.errors),
+        let mut errors: Vec<ConfigError> = Vec::new();
+        let mut note = |more: Vec<ConfigError>| {
+            for error in more {
+                if !errors.contains(&error) {
+                    errors.push(error);
+                }
+            }
+        };
+        let mut loads = Vec::new();
+        for (name, own) in (0..).zip(settings.loads()).map(|(place, (name, own))| ((name, place), own)) {
+            let mut reader = Reader { settings: &own, errors: Vec::new() };
+            // Loads that share a random seed would offer the same records.
+            loads.extend(reader.load(name.0, random_seed.wrapping_add(name.1)));
+            note(reader.errors);
         }
+        let mut reader = Reader { settings, errors: Vec::new() };
+        let plan = reader.plan(loads);
+        note(reader.errors);
+        match plan {
+            Some(plan) if errors.is_empty() => Ok(plan),
+            _ => Err(errors),
+        }
+    }
+
+    /// The rate that all loads offer together throughout, in records per second, if there is one.
+    #[must_use]
+    pub fn constant_rate(&self) -> Option<f64> {
+        self.loads.iter().map(LoadPlan::constant_rate).sum()
+    }
+
+    /// Whether every load falls due whatever becomes of it.
+    #[must_use]
+    pub fn is_open_loop(&self) -> bool {
+        self.loads.iter().all(LoadPlan::is_open_loop)
     }
 }
 
@@ -126,56 +149,33 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn plan(&mut self, random_seed: u64) -> Option<Plan> {
-        // Everything is read before anything is required, so that all mistakes are found.
-        let rate = self.read(Key::Rps, parse::rate);
-        let duration = self.read_if_set(Key::Duration, parse::positive_time);
-        let records = self.read_if_set(Key::Records, parse::positive);
-        let seed = self.read_if_set(Key::Seed, parse::number);
-        let tickers = self.read_all(Key::Tickers, parse::tickers);
-        let payload_bytes = self.read_if_set(Key::PayloadBytes, parse::size);
-        let keys =
-            self.read(Key::Keys, |text| text.parse().map_err(parse::told::<crate::tick::ParseKeysError>));
-        let local = self.read(Key::LocalTime, parse::switch);
-        let target = self.target();
-        let aggregate = self.read(Key::Aggregate, parse::switch);
-        let aggregate_bytes = self.read(Key::AggregateBytes, parse::size);
-        let batch = self.batch();
-        let shard_limit = self.read(Key::ShardLimit, parse::share);
-        let retry = self.retry();
-        let drain_timeout = self.read(Key::DrainTimeout, parse::time);
+    /// The plan of the whole run, for these loads.
+    fn plan(&mut self, loads: Vec<LoadPlan>) -> Option<Plan> {
+        let target = self.target(&loads);
         let bounds = self.bounds();
+        let drain_timeout = self.read(Key::DrainTimeout, parse::time);
         let max_connections = self.read(Key::MaxConnections, parse::between(1, 10_000));
         let connect_timeout = self.read(Key::ConnectTimeout, parse::positive_time);
         let attempt_timeout = self.read(Key::AttemptTimeout, parse::positive_time);
         let output = self.output();
-        let aggregate_bytes = aggregate_bytes.filter(|_| aggregate == Some(true));
-        self.check_retry(retry, batch, aggregate_bytes.is_some());
-        self.check_sizes(batch, bounds, aggregate_bytes, target.as_ref());
-        if let (Some(tickers), Some(payload_bytes)) = (&tickers, payload_bytes) {
-            self.check_payload(&tickers.concat(), payload_bytes);
-        }
-        if let (Some(None), Some(output)) = (rate, &output)
+        self.check_sizes(&loads, bounds, target.as_ref());
+        if let Some(output) = &output
+            && loads.iter().any(|load| !load.is_open_loop())
             && output.thresholds.iter().any(Threshold::needs_target)
         {
             self.refuse(Key::Threshold, "a share of the target rate, which --rps max does not have");
         }
+        for threshold in output.iter().flat_map(|output| &output.thresholds) {
+            let names = loads.iter().map(|load| load.name.as_str()).filter(|name| !name.is_empty());
+            if !threshold.is_of(names) {
+                self.refuse(Key::Threshold, format!("{}: no [[load]] has that name", threshold.text()));
+            }
+        }
         Some(Plan {
-            rate: rate?,
-            duration: duration?,
-            records: records?,
-            seed: seed?.unwrap_or(random_seed),
-            tickers: tickers?.concat(),
-            payload_bytes: payload_bytes?,
-            keys: keys?,
-            zone: if local? { TimeZone::Local } else { TimeZone::Utc },
+            loads,
             target: target?,
-            aggregate_bytes,
-            batch: batch?,
-            shard_limit: shard_limit?,
-            retry: retry?,
-            drain_timeout: drain_timeout?,
             bounds: bounds?,
+            drain_timeout: drain_timeout?,
             max_connections: usize::try_from(max_connections?).ok()?,
             connect_timeout: Duration::from_nanos(connect_timeout?),
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
@@ -183,22 +183,35 @@ impl Reader<'_> {
         })
     }
 
-    fn target(&mut self) -> Option<Target> {
-        let stream = self.text(Key::Stream);
+    fn target(&mut self, loads: &[LoadPlan]) -> Option<Target> {
+        let to = self.text(Key::To).map(WriteTo::read_named);
         let endpoint_url = self.read_if_set(Key::EndpointUrl, parse::url);
         let (region, profile) = (self.text(Key::Region), self.text(Key::Profile));
         let shards = self.read_if_set(Key::Shards, parse::between(1, 10_000));
         let keep_bytes = self.read(Key::EmbeddedBytes, parse::size);
-        if let Some(stream) = stream {
+        let with_stream = loads.iter().filter(|load| load.stream.is_some()).count();
+        if let Some(to) = to {
+            let others =
+                [Key::Stream, Key::EndpointUrl, Key::Region, Key::Profile, Key::Shards, Key::Aggregate];
+            for key in others {
+                if self.is_set(key) {
+                    self.refuse(key, "is for a stream; with --to the records go to none");
+                }
+            }
+            let aggregates = loads.iter().any(|load| load.aggregate_bytes.is_some());
+            if !self.is_set(Key::Stream) && with_stream > 0 || !self.is_set(Key::Aggregate) && aggregates {
+                self.refuse(Key::To, "a load names a stream or aggregates; with --to the records go to none");
+            }
+            return Some(Target::Lines(to));
+        }
+        if with_stream > 0 || self.is_set(Key::Stream) {
             if self.is_set(Key::Shards) {
                 self.refuse(Key::Shards, "is for the embedded stream; --stream has its own shards");
             }
-            return Some(Target::Stream {
-                stream: StreamRef::parse(&stream),
-                endpoint_url: endpoint_url?,
-                region,
-                profile,
-            });
+            if with_stream < loads.len() {
+                self.refuse(Key::Stream, "every load needs one, or none: the embedded Kinesis is used alone");
+            }
+            return Some(Target::Streams { endpoint_url: endpoint_url?, region, profile });
         }
         for key in [Key::EndpointUrl, Key::Region, Key::Profile] {
             if self.is_set(key) {
@@ -249,13 +262,15 @@ impl Reader<'_> {
         let quiet = self.read(Key::Quiet, parse::switch);
         let log_level = self.read(Key::LogLevel, parse::level);
         let log_json = self.read(Key::LogFormat, parse::log_format);
-        let summary = self.text(Key::Summary).map(|text| match text.as_str() {
-            "-" => SummaryTo::Stdout,
-            file => SummaryTo::File(file.into()),
-        });
+        let abort_after = self.read_if_set(Key::AbortOnThreshold, parse::after);
+        let summary = self.text(Key::Summary).map(WriteTo::read_dash);
+        if summary == Some(WriteTo::Stdout) && self.text(Key::To).as_deref() == Some("stdout") {
+            self.refuse(Key::Summary, "--to has stdout; name a file for the summary");
+        }
         Some(Output {
             summary,
             thresholds: thresholds?,
+            abort_after: abort_after?,
             admin_addr: admin_addr?,
             quiet: quiet?,
             log_level: log_level?,
@@ -279,23 +294,12 @@ impl Reader<'_> {
         }
     }
 
-    fn check_sizes(
-        &mut self,
-        batch: Option<BatchBounds>,
-        bounds: Option<Bounds>,
-        aggregate_bytes: Option<usize>,
-        target: Option<&Target>,
-    ) {
+    fn check_load_sizes(&mut self, batch: Option<BatchBounds>, aggregate_bytes: Option<usize>) {
         if batch.is_some_and(|batch| batch.bytes == 0 || batch.bytes > MAX_REQUEST_BYTES) {
             self.refuse(
                 Key::BatchBytes,
                 format!("Kinesis takes 1 to {MAX_REQUEST_BYTES} bytes in a request"),
             );
-        }
-        if let (Some(batch), Some(bounds)) = (batch, bounds)
-            && bounds.bytes < batch.bytes
-        {
-            self.refuse(Key::MaxInFlightBytes, "must not be smaller than --batch-bytes");
         }
         if aggregate_bytes.is_some_and(|bytes| bytes > MAX_RECORD_BYTES) {
             self.refuse(
@@ -304,6 +308,15 @@ impl Reader<'_> {
             );
         } else if aggregate_bytes.is_some_and(|bytes| bytes < 64) {
             self.refuse(Key::AggregateBytes, "at least 64 bytes");
+        }
+    }
+
+    fn check_sizes(&mut self, loads: &[LoadPlan], bounds: Option<Bounds>, target: Option<&Target>) {
+        let largest = loads.iter().map(|load| load.batch.bytes).max();
+        if let (Some(largest), Some(bounds)) = (largest, bounds)
+            && bounds.bytes < largest
+        {
+            self.refuse(Key::MaxInFlightBytes, "must not be smaller than --batch-bytes");
         }
         if let Some(Target::Embedded { keep_bytes, .. }) = target
             && *keep_bytes < 1024 * 1024
@@ -392,11 +405,12 @@ mod tests {
     #[test]
     fn the_defaults_are_a_plan() {
         let plan = plan("").unwrap();
-        assert_eq!(plan.rate.unwrap().thousandths(), 1_000_000);
-        assert_eq!((plan.seed, plan.duration, plan.records), (7, None, None));
-        assert_eq!(plan.tickers, ["AAPL", "AMZN", "MSFT", "INTC", "TBV"]);
-        assert_eq!(plan.shard_limit, Some(1.0));
-        assert_eq!(plan.retry.record_ttl, 30_000_000_000);
+        assert_eq!(plan.constant_rate(), Some(1000.0));
+        let load = &plan.loads[0];
+        assert_eq!((load.seed, load.duration, load.records), (7, None, None));
+        assert_eq!(load.tickers, ["AAPL", "AMZN", "MSFT", "INTC", "TBV"]);
+        assert_eq!(load.shard_limit, Some(1.0));
+        assert_eq!(load.retry.record_ttl, 30_000_000_000);
         assert_eq!(plan.bounds.bytes, 32 << 20);
         assert!(plan.output.thresholds.is_empty());
     }

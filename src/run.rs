@@ -1,22 +1,24 @@
 //! One run, from the plan to the summary.
 
 mod destination;
+mod engines;
+mod lines;
 
 use crate::admin::{self, Admin};
 #[cfg(feature = "embedded")]
 use crate::kinesis::embedded;
-use crate::kinesis::{Client, StreamError, StreamInfo};
-use crate::load::{Nanos, Rate, Schedule, Stride};
-use crate::observe::{Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary, Threshold};
-use crate::plan::Plan;
-use crate::producer::{
-    AggregateSize, Bounds, EngineConfig, Observer, Pace, Packing, Producer, ShardQuota, Steering,
-};
-use crate::tick::{EventTime, Keys, Source, Ticks};
-use destination::Destination;
+use crate::kinesis::{Client, StreamError};
+use crate::load::{Nanos, SECOND};
+use crate::observe::{Judge, LoadFacts, Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary};
+use crate::plan::{LoadPlan, Plan};
+use crate::producer::{MapSteering, Observer, Producer, Steering};
+use crate::tick::Source;
+use destination::{Destination, Destinations};
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -65,14 +67,15 @@ pub trait Stops {
 pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError> {
     let mut rest = Rest::default();
     let admin = listen(plan, &mut rest).await?;
-    let source = source(plan)?;
-    let largest = largest_entry(plan, &source);
+    let sources: Vec<Source> = plan.loads.iter().map(engines::source).collect::<Result<_, _>>()?;
     let to = tokio::select! {
-        to = Destination::reach(plan, &source) => to?,
+        to = Destinations::reach(plan, &sources) => to?,
         () = stops.next() => return Err(RunError::Stopped),
     };
-    check_against_stream(plan, largest, &to.info)?;
-    let summary = offer(plan, &to, source, &admin, stops, &mut rest).await;
+    for ((load, source), to) in plan.loads.iter().zip(&sources).zip(&to.loads) {
+        engines::check(load, source, to)?;
+    }
+    let summary = offer(plan, &to, sources, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
     Ok(summary)
 }
@@ -93,32 +96,6 @@ async fn listen(plan: &Plan, rest: &mut Rest) -> Result<Admin, RunError> {
     Ok(admin)
 }
 
-fn source(plan: &Plan) -> Result<Source, RunError> {
-    let ticks = Ticks::new(plan.seed, &plan.tickers, plan.payload_bytes, EventTime::new(0, plan.zone))
-        .map_err(|error| RunError::Plan(error.to_string()))?;
-    let keys = Keys::new(&plan.keys, plan.seed, &ticks);
-    Ok(Source::new(ticks, keys))
-}
-
-/// The largest entry that the plan can make, in bytes as Kinesis counts them.
-fn largest_entry(plan: &Plan, source: &Source) -> usize {
-    // An aggregate of one record that is larger than a full one: framing of at most 128 bytes.
-    let single = source.max_record_bytes();
-    plan.aggregate_bytes.map_or(single, |full| full.max(single + 128) + 1)
-}
-
-fn check_against_stream(plan: &Plan, largest: usize, info: &StreamInfo) -> Result<(), RunError> {
-    let limit = info.limits.record_bytes;
-    if largest <= limit {
-        return Ok(());
-    }
-    let flag = if plan.aggregate_bytes.is_some() { "--aggregate-bytes" } else { "--payload-bytes" };
-    Err(RunError::Plan(format!(
-        "Kinesis records of up to {largest} bytes, but the stream takes {limit}: lower {flag}, or raise the \
-         stream's limit (aws kinesis update-max-record-size)"
-    )))
-}
-
 /// Tasks beside the producer; they end with the run.
 #[derive(Default)]
 struct Rest {
@@ -134,50 +111,108 @@ impl Rest {
 
 async fn offer(
     plan: &Plan,
-    to: &Destination,
-    mut source: Source,
+    to: &Destinations,
+    mut sources: Vec<Source>,
     admin: &Admin,
     stops: impl Stops,
     rest: &mut Rest,
 ) -> Summary {
-    let pace = pace_of(plan);
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
-    source.starts_at(started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0));
-    let config = engine_config(plan, to, pace, source);
-    let mut producer = Producer::start(vec![config], &to.client, start, plan.drain_timeout);
-    let facts = RunFacts {
-        run_id: format!("{:08x}", rand::random::<u32>()),
-        seed: plan.seed,
-        stream: to.stream.as_str().to_owned(),
-        started_at: started_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        target_rps: plan.rate.map(Rate::per_second),
-    };
-    tracing::info!(
-        run = facts.run_id,
-        seed = facts.seed,
-        stream = facts.stream,
-        arn = to.info.arn,
-        shards = to.map.shards().len(),
-        on_demand = to.info.on_demand,
-        "offering the load"
-    );
-    let gauges = RunGauges { target_rps: facts.target_rps, connections: to.client.connections() };
-    admin.begin(Metrics::new(gauges), producer.observer());
+    let unix = started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0);
+    for source in &mut sources {
+        source.starts_at(unix);
+    }
+    let room = engines::room(plan);
+    let engines = plan.loads.iter().zip(&to.loads).zip(sources);
+    let engines = engines
+        .map(|((load, to), source)| (engines::engine(load, to, source, Arc::clone(&room)), to.to.clone()))
+        .collect();
+    let mut producer = Producer::start(engines, start, plan.drain_timeout);
+    let facts = facts(plan, to, started_at);
+    tell_loads(&facts, to);
+    let judge = Judge::new(&plan.output.thresholds, facts);
+    let observer = producer.observer();
+    admin.begin(Metrics::new(gauges(plan, to)), observer.clone());
     if !plan.output.quiet {
-        rest.spawn(show_progress(Progress::new(facts.target_rps, span(pace)), producer.observer()));
+        let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
+        rest.spawn(show_progress(Progress::new(span), observer.clone()));
     }
     let steering = producer.steering();
-    rest.spawn(keep_map(to.client.clone(), steering.clone()));
-    let finished = finish(&mut producer, &steering, stops).await;
+    for (to, map) in to.loads.iter().zip(steering.maps()) {
+        if let Some(client) = to.to.client() {
+            rest.spawn(keep_map(client.clone(), map.clone()));
+        }
+    }
+    let missed = Arc::new(Notify::new());
+    if let Some(after) = plan.output.abort_after {
+        rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), Arc::clone(&missed)));
+    }
+    let finished = finish(&mut producer, &steering, stops, &missed).await;
     let error = finished.fatal.map(|error| error.to_string());
-    let stopped_by = match (&error, finished.by_signal) {
-        (Some(_), _) => StoppedBy::Error,
-        (None, true) => StoppedBy::Signal,
-        (None, false) => StoppedBy::Schedule,
+    let stopped_by = if error.is_some() { StoppedBy::Error } else { finished.stopped_by };
+    judge.summary(&observer.loads(), stopped_by, error)
+}
+
+/// What is known of the run besides its counts.
+fn facts(plan: &Plan, to: &Destinations, started_at: chrono::DateTime<chrono::Utc>) -> RunFacts {
+    let of_load = |(load, to): (&LoadPlan, &Destination)| LoadFacts {
+        name: load.name.clone(),
+        seed: load.seed,
+        stream: to.stream.as_str().to_owned(),
+        constant_rps: load.constant_rate(),
+        open_loop: load.is_open_loop(),
     };
-    let thresholds = Threshold::with_defaults(&plan.output.thresholds, plan.rate.is_some());
-    Summary::new(&facts, &producer.observer().snapshot(), stopped_by, error, &thresholds)
+    RunFacts {
+        run_id: format!("{:08x}", rand::random::<u32>()),
+        started_at: started_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        loads: plan.loads.iter().zip(&to.loads).map(of_load).collect(),
+    }
+}
+
+fn tell_loads(facts: &RunFacts, to: &Destinations) {
+    for (load, to) in facts.loads.iter().zip(&to.loads) {
+        tracing::info!(
+            run = facts.run_id,
+            load = (!load.name.is_empty()).then_some(&load.name),
+            seed = load.seed,
+            stream = load.stream,
+            arn = to.info.arn,
+            shards = to.map.shards().len(),
+            on_demand = to.info.on_demand,
+            "offering the load"
+        );
+    }
+}
+
+fn gauges(plan: &Plan, to: &Destinations) -> RunGauges {
+    let clients = to.loads.iter().filter_map(|to| to.to.client());
+    let mut connections: Vec<_> = clients.map(Client::connections).collect();
+    // Loads of one stream share a client.
+    connections.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    let mut streams: Vec<String> = to.loads.iter().map(|to| to.stream.as_str().to_owned()).collect();
+    streams.dedup();
+    RunGauges { connections, loads: plan.loads.iter().map(|load| load.name.clone()).collect(), streams }
+}
+
+/// Looks at the thresholds every second, once they were measured for `after`; tells `missed` when one is.
+async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, missed: Arc<Notify>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        let loads = observer.loads();
+        if loads.iter().any(|load| load.draining) {
+            return;
+        }
+        let measured = loads.iter().map(|load| load.measured_span()).min();
+        if measured.is_some_and(|span| span >= after.max(SECOND))
+            && let Some(threshold) = judge.missed(&loads)
+        {
+            tracing::warn!(threshold, "a threshold is missed; ending the run");
+            missed.notify_one();
+            return;
+        }
+    }
 }
 
 /// A line to stderr every second; a stderr that is gone is not the run's concern.
@@ -192,33 +227,44 @@ async fn show_progress(mut progress: Progress, observer: Observer) {
 
 struct Finished {
     fatal: Option<crate::kinesis::RequestError>,
-    by_signal: bool,
+    stopped_by: StoppedBy,
 }
 
-/// Waits for the end of the run; the first request to stop drains it, the second ends it.
-async fn finish(producer: &mut Producer, steering: &Steering, mut stops: impl Stops) -> Finished {
-    let mut by_signal = false;
+/// Waits for the end of the run. The first request to stop drains it, the second ends it; so does a
+/// threshold that is missed.
+async fn finish(
+    producer: &mut Producer,
+    steering: &Steering,
+    mut stops: impl Stops,
+    missed: &Notify,
+) -> Finished {
+    let mut stopped_by = StoppedBy::Schedule;
+    let mut signalled = false;
     loop {
         tokio::select! {
             ending = producer.finished() => {
-                return Finished { fatal: ending.fatal, by_signal };
+                return Finished { fatal: ending.fatal, stopped_by };
             }
             () = stops.next() => {
-                if by_signal {
+                if signalled {
                     tracing::warn!("ending at once; what is not settled counts as failed");
                     steering.abandon();
                 } else {
                     tracing::info!("draining; a second signal ends at once");
-                    by_signal = true;
+                    (signalled, stopped_by) = (true, StoppedBy::Signal);
                     steering.drain();
                 }
+            }
+            () = missed.notified() => {
+                stopped_by = StoppedBy::Threshold;
+                steering.drain();
             }
         }
     }
 }
 
 /// Refreshes the shard map whenever a record came to an unexpected shard, and now and then.
-async fn keep_map(client: Client, steering: Steering) {
+async fn keep_map(client: Client, steering: MapSteering) {
     let mut pause = MAP_PAUSE;
     loop {
         tokio::select! {
@@ -239,64 +285,4 @@ async fn keep_map(client: Client, steering: Steering) {
         }
         tokio::time::sleep(pause).await;
     }
-}
-
-fn pace_of(plan: &Plan) -> Pace {
-    let total = plan.records.unwrap_or(u64::MAX);
-    match plan.rate {
-        Some(rate) => {
-            let schedule = Schedule::constant(rate, total);
-            Pace::Open(plan.duration.map_or(schedule, |span| schedule.until(span)))
-        }
-        None => Pace::Closed { total, until: plan.duration.unwrap_or(Nanos::MAX) },
-    }
-}
-
-fn span(pace: Pace) -> Option<Nanos> {
-    match pace {
-        Pace::Open(schedule) => schedule.span(),
-        Pace::Closed { until, .. } => (until != Nanos::MAX).then_some(until),
-    }
-}
-
-fn engine_config(plan: &Plan, to: &Destination, pace: Pace, source: Source) -> EngineConfig {
-    let largest = largest_entry(plan, &source);
-    let per_entry = plan.aggregate_bytes.map_or(1, |full| full / source.max_record_bytes() + 1);
-    let packing = match plan.aggregate_bytes {
-        None => Packing::Single,
-        Some(full) => Packing::Aggregate {
-            size: AggregateSize::new(source.key_count(), source.explicit()),
-            full,
-            linger: plan.batch.linger,
-        },
-    };
-    let mut batch = plan.batch;
-    batch.entries = batch.entries.min(to.info.limits.request_entries);
-    batch.bytes = batch.bytes.min(to.info.limits.request_bytes);
-    EngineConfig {
-        stream: to.stream.clone(),
-        map: to.map.clone(),
-        pace,
-        stride: Stride::WHOLE,
-        source,
-        packing,
-        batch,
-        quota: plan.shard_limit.map(|share| ShardQuota::of_shard(share, largest)),
-        retry: plan.retry,
-        bounds: bounds(plan, to, per_entry),
-        seed: plan.seed,
-    }
-}
-
-/// In a closed loop what waits is what answers do not keep up with: two batches of it, or some entries
-/// for each shard, are enough to have something to send whenever there is room.
-fn bounds(plan: &Plan, to: &Destination, per_entry: usize) -> Bounds {
-    let mut bounds = plan.bounds;
-    // A request that waits for a connection would count as sent: each has one of its own.
-    bounds.requests = bounds.requests.min(plan.max_connections);
-    if plan.rate.is_none() {
-        let entries = (2 * plan.batch.entries).max(4 * to.map.shards().len());
-        bounds.backlog = bounds.backlog.min((entries * per_entry) as u64);
-    }
-    bounds
 }

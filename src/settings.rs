@@ -26,6 +26,12 @@ impl Setting {
         self.value == "BOOL"
     }
 
+    /// Whether each `[[load]]` of a config file may have its own.
+    #[must_use]
+    pub fn is_per_load(&self) -> bool {
+        matches!(self.group, "Load" | "Producer") || self.name == "stream"
+    }
+
     /// Its environment variable.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -54,6 +60,12 @@ settings! {
     "Load" {
         Rps "rps" = "1000", "N|max";
             "Records per second to offer, or max for as fast as answers allow"
+        Shape "shape" = "constant", "SHAPE";
+            "Rate over time: constant (--rps), stages:..., sine:..., spike:..., sawtooth:... or replay:FILE"
+        Arrivals "arrivals" = "even", "KIND";
+            "How records arrive around the rate: even, poisson or hawkes:excitation=0.5,decay=200ms"
+        Warmup "warmup" = "0s", "TIME";
+            "Offer the load for this time before measuring it"
         Duration "duration" = "", "TIME";
             "End generating after this time; neither this nor --records: run until stopped"
         Records "records" = "", "N";
@@ -66,6 +78,16 @@ settings! {
             "Pad each payload with a field to this size"
         Keys "keys" = "uniform", "KIND";
             "Partition keys: uniform, ticker, fixed:KEY, zipf:S, zipf:S:KEYS or per-shard"
+        Speed "speed" = "1x", "N";
+            "How fast to replay a file: 10x takes a tenth of the time"
+        ReplayTime "replay-time" = "timestamp", "FIELD";
+            "Field or column with the time of a replayed record: RFC 3339, or seconds, ms, us or ns since 1970"
+        ReplayPayload "replay-payload" = "", "FIELD";
+            "Field or column with its payload; not set: the whole line, or the row as JSON"
+        ReplayKey "replay-key" = "", "FIELD";
+            "Field or column with its partition key; not set: as --keys says"
+        MaxReplayBytes "max-replay-bytes" = "64MiB", "SIZE";
+            "Bytes of replayed records kept until they are settled; past it what falls due is dropped"
         LocalTime "local-time" = "false", "BOOL";
             "Write EVENT_TIME in the zone of this machine rather than UTC"
     }
@@ -104,8 +126,6 @@ settings! {
             "Longest pause after the first failure; it doubles with each, with full jitter"
         MaxBackoff "max-backoff" = "2s", "TIME";
             "Longest pause after any failure"
-        DrainTimeout "drain-timeout" = "10s", "TIME";
-            "Longest wait at the end for what is on its way"
     }
     "Bounds" {
         MaxBacklog "max-backlog" = "100000", "N";
@@ -120,12 +140,18 @@ settings! {
             "Longest wait for a connection"
         AttemptTimeout "attempt-timeout" = "10s", "TIME";
             "Longest wait for the answer to one attempt"
+        DrainTimeout "drain-timeout" = "10s", "TIME";
+            "Longest wait at the end for what is on its way"
     }
     "Output" {
+        To "to" = "", "stdout|FILE";
+            "Write the records there as NDJSON at their due times instead of sending them"
         Summary "summary" = "", "FILE";
             "Write the summary as JSON to this file; - is stdout"
         Threshold "threshold" = "", "EXPR", list;
             "Fail (exit 99) unless this holds, such as 'response_time_ms.p99 < 250'; may be repeated"
+        AbortOnThreshold "abort-on-threshold" = "", "after=TIME";
+            "End the run as soon as a threshold is missed, once it has been measured for this time"
         AdminAddr "admin-addr" = "", "[HOST:]PORT";
             "Serve /metrics, /livez and /readyz there; host 127.0.0.1 unless given"
         Quiet "quiet" = "false", "BOOL";

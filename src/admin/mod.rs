@@ -46,7 +46,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = admin.0.get().map(|load| load.metrics.render(&load.observer.snapshot()));
+    let text = admin.0.get().map(|load| load.metrics.render(&load.observer.loads()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.unwrap_or_default())
 }
 

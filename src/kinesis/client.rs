@@ -78,6 +78,15 @@ pub struct StreamInfo {
     pub on_demand: bool,
 }
 
+impl StreamInfo {
+    /// Of what is no stream and takes anything.
+    #[must_use]
+    pub fn of_no_stream() -> Self {
+        let kib = i32::try_from(super::limits::MAX_RECORD_BYTES / 1024).ok();
+        Self { arn: String::new(), limits: StreamLimits::new(kib), on_demand: false }
+    }
+}
+
 /// Why a stream could not be looked at, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {

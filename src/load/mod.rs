@@ -1,14 +1,20 @@
 //! When: the schedule of intended starts.
 //!
-//! A schedule is a pure function of the time elapsed since the run began. It says how many records
-//! are due and when each was meant to start; it never looks at what was sent, so a slow stream
-//! cannot slow the load down (an open loop).
+//! A [`Shape`] is the rate over time and its exact integral; [`Arrivals`] says how records arrive
+//! around it; a [`Schedule`] is both, with an end. [`Starts`] goes through it, record by record. None
+//! of them looks at what was sent, so a slow stream cannot slow the load down (an open loop).
 
+mod arrivals;
+mod parse;
 mod rate;
 mod schedule;
+mod shape;
 
+pub use arrivals::Arrivals;
+pub use parse::{parse_arrivals, parse_shape};
 pub use rate::{ParseRateError, Rate};
-pub use schedule::{Schedule, Stride};
+pub use schedule::{Schedule, Starts, Stride};
+pub use shape::{Curve, Piece, Shape, Thousandths};
 
 /// Nanoseconds since the run began: the only clock of the pure part.
 pub type Nanos = u64;

@@ -1,4 +1,6 @@
-use super::{Nanos, Rate, SECOND};
+use super::arrivals::{Arrivals, RandomStarts};
+use super::{Nanos, Shape};
+use std::sync::Arc;
 
 /// Which records of the run one engine offers: every `of`-th, beginning with `index`.
 ///
@@ -29,142 +31,247 @@ impl Stride {
     }
 }
 
-/// When records are due.
+/// When records are due: a shape, how records arrive around it, and an end.
 ///
-/// Record *n* (from 0) is meant to start at `n / rate`; `due(t)` counts the records whose intended
-/// start is not after `t`. Both are computed, never accumulated, so they agree at any time:
-/// `due(t) = |{ n : start(n) <= t }|`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Of even arrivals, record *n* (from 0) starts when the shape's integral passes *n*; of a constant
+/// rate that is `n / rate`. Those of random arrivals are drawn one after another, from the seed.
+#[derive(Clone, Debug)]
 pub struct Schedule {
-    rate: Rate,
+    shape: Arc<Shape>,
+    arrivals: Arrivals,
+    seed: u64,
     total: u64,
-    // When it ends, if that is by time rather than by the last record.
     ends: Option<Nanos>,
+    // The latest start that is part of it: before its end, or at the time of a stop.
+    last: Nanos,
 }
 
 impl Schedule {
-    /// A constant rate, for `total` records (`u64::MAX`: without an end).
+    /// The schedule of a shape, to its end.
     #[must_use]
-    pub fn constant(rate: Rate, total: u64) -> Self {
-        Self { rate, total, ends: None }
+    pub fn new(shape: Shape, arrivals: Arrivals, seed: u64) -> Self {
+        let ends = shape.ends();
+        let whole =
+            Self { shape: Arc::new(shape), arrivals, seed, total: u64::MAX, ends: None, last: Nanos::MAX };
+        ends.map_or(whole.clone(), |span| whole.until(span))
     }
 
-    /// The same schedule, ended after `span` if it has not ended by then.
+    /// The same schedule, ended after `total` records if it has not ended by then.
+    #[must_use]
+    pub fn records(self, total: u64) -> Self {
+        Self { total: total.min(self.total), ..self }
+    }
+
+    /// The same schedule, ended after `span` if it has not ended by then: what would start at its end
+    /// is no part of it.
     #[must_use]
     pub fn until(self, span: Nanos) -> Self {
-        let within = Self::count_within(self.rate, span);
-        if within > self.total { self } else { Self { total: within, ends: Some(span), ..self } }
+        if self.ends.is_some_and(|ends| ends <= span) {
+            return self;
+        }
+        // An end at the very start leaves nothing; it is asked for by nobody, and has no last start.
+        let total = if span == 0 { 0 } else { self.total };
+        Self { ends: Some(span), last: span.saturating_sub(1), total, ..self }
     }
 
-    /// How many records a constant `rate` makes due in `[0, span)`.
+    /// The rate over time.
     #[must_use]
-    pub fn count_within(rate: Rate, span: Nanos) -> u64 {
-        let thousandths = u128::from(rate.thousandths());
-        let count = (u128::from(span) * thousandths).div_ceil(u128::from(SECOND) * 1000);
-        u64::try_from(count).unwrap_or(u64::MAX)
+    pub fn shape(&self) -> &Shape {
+        &self.shape
     }
 
-    /// How many records are due `elapsed` after the start of the run.
-    #[must_use]
-    pub fn due(&self, elapsed: Nanos) -> u64 {
-        let thousandths = u128::from(self.rate.thousandths());
-        let count = u128::from(elapsed) * thousandths / (u128::from(SECOND) * 1000) + 1;
-        u64::try_from(count).unwrap_or(u64::MAX).min(self.total)
-    }
-
-    /// The intended start of record `n`, rounded up to a whole nanosecond.
-    #[must_use]
-    pub fn start(&self, n: u64) -> Nanos {
-        let rate = self.rate.thousandths();
-        let Some(scaled) = n.checked_mul(1000) else {
-            return Nanos::MAX;
-        };
-        // Split at the second, which keeps the product below within 64 bits: the remainder is
-        // under 10^10 (Rate::MAX), times 10^9.
-        let (seconds, rest) = (scaled / rate, scaled % rate);
-        seconds.saturating_mul(SECOND).saturating_add((rest * SECOND).div_ceil(rate))
-    }
-
-    /// The number of records of the whole schedule; `None` if it has no end.
-    #[must_use]
-    pub fn total(&self) -> Option<u64> {
-        (self.total != u64::MAX).then_some(self.total)
-    }
-
-    /// How long the schedule lasts: until its end, or until the record after the last would start.
-    #[must_use]
-    pub fn span(&self) -> Option<Nanos> {
-        self.ends.or_else(|| self.total().map(|total| self.start(total)))
-    }
-
-    /// When it ends, if that is by time rather than by the last record.
+    /// When it ends by time; by its number of records it may end earlier.
     #[must_use]
     pub fn ends(&self) -> Option<Nanos> {
         self.ends
     }
 
-    /// Ends the schedule at `elapsed`: what is due by then stays due, nothing after it.
-    pub fn stop(&mut self, elapsed: Nanos) {
-        self.total = self.due(elapsed);
-        self.ends = Some(elapsed);
+    /// How long it lasts, where that is known beforehand.
+    #[must_use]
+    pub fn span(&self) -> Option<Nanos> {
+        let by_count = match self.arrivals {
+            Arrivals::Even if self.total != u64::MAX => self.shape.start(self.total),
+            _ => None,
+        };
+        by_count.into_iter().chain(self.ends).min()
+    }
+}
+
+/// Goes through a schedule: counts what is due, and gives the start of one record after another.
+#[derive(Clone, Debug)]
+pub struct Starts {
+    schedule: Schedule,
+    // Random arrivals are drawn twice: where they are counted, and where they are handed out.
+    counted: Option<Drawn>,
+    issued: Option<Drawn>,
+}
+
+/// Random starts, and the number of the next.
+#[derive(Clone, Debug)]
+struct Drawn {
+    starts: RandomStarts,
+    n: u64,
+}
+
+impl Starts {
+    /// At the start of `schedule`.
+    #[must_use]
+    pub fn new(schedule: Schedule) -> Self {
+        let starts = RandomStarts::new(schedule.arrivals, schedule.seed, &schedule.shape);
+        let drawn = starts.map(|starts| Drawn { starts, n: 0 });
+        Self { schedule, counted: drawn.clone(), issued: drawn }
+    }
+
+    /// How many records are due by `now`, which must not go back.
+    pub fn due(&mut self, now: Nanos) -> u64 {
+        let schedule = &self.schedule;
+        let until = now.min(schedule.last);
+        let due = match &mut self.counted {
+            None => schedule.shape.due(until),
+            Some(drawn) => {
+                while drawn.starts.peek().is_some_and(|start| start <= until) && drawn.n < schedule.total {
+                    drawn.step(&schedule.shape);
+                }
+                drawn.n
+            }
+        };
+        due.min(schedule.total)
+    }
+
+    /// The intended start of record `n`, which must not go back; `None` if the schedule ends before.
+    pub fn start(&mut self, n: u64) -> Option<Nanos> {
+        self.start_of(n).filter(|&start| start <= self.schedule.last && n < self.schedule.total)
+    }
+
+    fn start_of(&mut self, n: u64) -> Option<Nanos> {
+        match &mut self.issued {
+            None => self.schedule.shape.start(n),
+            Some(drawn) => {
+                while drawn.n < n && drawn.starts.peek().is_some() {
+                    drawn.step(&self.schedule.shape);
+                }
+                drawn.starts.peek()
+            }
+        }
+    }
+
+    /// When the schedule ended, once its records up to `n` were handed out and it is `now`; `None` if
+    /// it goes on.
+    pub fn ended(&mut self, n: u64, now: Nanos) -> Option<Nanos> {
+        let by_time = self.schedule.ends.filter(|&ends| now >= ends);
+        if n < self.schedule.total {
+            return by_time;
+        }
+        // After its last record it lasts until the one after would start.
+        let by_count = self.start_of(self.schedule.total).unwrap_or(now);
+        Some(self.schedule.ends.map_or(by_count, |ends| ends.min(by_count)))
+    }
+
+    /// The schedule.
+    #[must_use]
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Ends the schedule at `now`: what is due by then stays due, nothing after it.
+    pub fn stop(&mut self, now: Nanos) {
+        self.schedule.last = self.schedule.last.min(now);
+        self.schedule.ends = Some(self.schedule.ends.map_or(now, |ends| ends.min(now)));
+    }
+}
+
+impl Drawn {
+    fn step(&mut self, shape: &Shape) {
+        self.starts.advance(shape);
+        self.n += 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::{Rate, SECOND};
     use proptest::prelude::*;
 
-    fn rate(thousandths: u64) -> Rate {
-        Rate::from_thousandths(thousandths).unwrap()
+    fn constant(thousandths: u64) -> Schedule {
+        Schedule::new(Shape::constant(Rate::from_thousandths(thousandths).unwrap()), Arrivals::Even, 0)
+    }
+
+    fn due(schedule: &Schedule, now: Nanos) -> u64 {
+        Starts::new(schedule.clone()).due(now)
     }
 
     #[test]
     fn thirty_seconds_at_5000_are_150000_records() {
-        let rate = rate(5_000_000);
-        let schedule = Schedule::constant(rate, u64::MAX).until(30 * SECOND);
-        assert_eq!(schedule.total(), Some(150_000));
-        assert_eq!(schedule.due(30 * SECOND), 150_000);
+        let schedule = constant(5_000_000).until(30 * SECOND);
+        assert_eq!(due(&schedule, 30 * SECOND), 150_000);
+        assert_eq!(due(&schedule, u64::MAX), 150_000);
         assert_eq!(schedule.span(), Some(30 * SECOND));
-        assert_eq!(schedule.start(1), 200_000);
+        assert_eq!(Starts::new(schedule).start(1), Some(200_000));
     }
 
     #[test]
     fn the_earlier_of_two_ends_counts() {
-        let schedule = Schedule::constant(rate(1_000_000), 500);
-        assert_eq!((schedule.until(SECOND).span(), schedule.until(SECOND).ends()), (Some(SECOND / 2), None));
-        let by_time = schedule.until(SECOND / 10);
-        assert_eq!((by_time.total(), by_time.span()), (Some(100), Some(SECOND / 10)));
+        let schedule = constant(1_000_000).records(500);
+        assert_eq!(schedule.span(), Some(SECOND / 2));
+        assert_eq!(schedule.clone().until(SECOND).span(), Some(SECOND / 2));
+        assert_eq!(due(&schedule.clone().until(SECOND / 10), SECOND), 100);
+        assert_eq!(schedule.until(SECOND / 10).span(), Some(SECOND / 10));
         // A record in twenty seconds: the first is due at once, and three seconds are three seconds.
-        let slow = Schedule::constant(rate(50), u64::MAX).until(3 * SECOND);
-        assert_eq!((slow.total(), slow.span()), (Some(1), Some(3 * SECOND)));
+        let slow = constant(50).until(3 * SECOND);
+        assert_eq!((due(&slow, 9 * SECOND), slow.span()), (1, Some(3 * SECOND)));
     }
 
     #[test]
     fn stop_keeps_what_was_due() {
-        let mut schedule = Schedule::constant(rate(1_000_000), u64::MAX);
-        schedule.stop(SECOND / 2);
-        assert_eq!(schedule.total(), Some(501));
-        assert_eq!(schedule.due(10 * SECOND), 501);
+        let mut starts = Starts::new(constant(1_000_000));
+        starts.stop(SECOND / 2);
+        assert_eq!((starts.due(10 * SECOND), starts.ended(501, 10 * SECOND)), (501, Some(SECOND / 2)));
+        assert_eq!(starts.start(501), None);
+    }
+
+    #[test]
+    fn random_arrivals_end_by_time_or_count() {
+        let rate = Rate::from_thousandths(1_000_000).unwrap();
+        let schedule = Schedule::new(Shape::constant(rate), Arrivals::Poisson, 5);
+        let mut starts = Starts::new(schedule.clone().until(SECOND));
+        let due = starts.due(SECOND);
+        // 1,000 expected; 5 standard deviations are 158.
+        assert!(due.abs_diff(1000) < 158 && due == starts.due(2 * SECOND), "{due}");
+        assert_eq!((starts.ended(due, SECOND - 1), starts.ended(due, SECOND)), (None, Some(SECOND)));
+        let mut starts = Starts::new(schedule.records(100));
+        let last = starts.start(99).unwrap();
+        assert_eq!((starts.due(last - 1), starts.due(last), starts.due(u64::MAX)), (99, 100, 100));
+        assert!(starts.ended(100, last).unwrap() > last);
     }
 
     proptest! {
         /// due(t) counts exactly the records whose start is not after t, for a year of schedule.
         #[test]
         fn due_counts_the_starts(thousandths in 1_u64..10_000_000_000, elapsed in 0_u64..31_536_000 * SECOND) {
-            let schedule = Schedule::constant(rate(thousandths), u64::MAX);
-            let due = schedule.due(elapsed);
-            prop_assert!(schedule.start(due - 1) <= elapsed);
-            prop_assert!(schedule.start(due) > elapsed);
+            let shape = Shape::constant(Rate::from_thousandths(thousandths).unwrap());
+            let due = shape.due(elapsed);
+            prop_assert!(shape.start(due - 1).unwrap() <= elapsed);
+            prop_assert!(shape.start(due).unwrap() > elapsed);
         }
 
-        /// The count is within one record of the integral of the rate.
+        /// Random arrivals are counted as they are handed out.
         #[test]
-        fn due_is_the_integral(thousandths in 1_u64..10_000_000_000, elapsed in 0_u64..86_400 * SECOND) {
-            let schedule = Schedule::constant(rate(thousandths), u64::MAX);
-            let integral = u128::from(elapsed) * u128::from(thousandths);
-            let due = u128::from(schedule.due(elapsed)) * 1_000 * u128::from(SECOND);
-            prop_assert!(due >= integral && due - integral <= 1_000 * u128::from(SECOND));
+        fn random_arrivals_are_counted_as_handed_out(seed: u64, hawkes: bool, times in prop::collection::vec(0_u64..3 * SECOND, 1..9)) {
+            let arrivals =
+                if hawkes { Arrivals::Hawkes { excitation: 0.5, decay: Arrivals::DECAY } } else { Arrivals::Poisson };
+            let shape = Shape::constant(Rate::from_thousandths(300_000).unwrap());
+            let mut starts = Starts::new(Schedule::new(shape, arrivals, seed));
+            let mut times = times;
+            times.sort_unstable();
+            let mut n = 0;
+            for now in times {
+                let due = starts.due(now);
+                while starts.start(n).unwrap() <= now {
+                    n += 1;
+                }
+                prop_assert_eq!(n, due);
+            }
         }
 
         /// Strides share every record out exactly once.

@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 /// A histogram to be rendered.
 pub(super) struct Exposed<'a> {
     pub name: &'a str,
-    pub help: &'a str,
+    /// The load that it is of, if it is not of all together.
+    pub load: Option<&'a str>,
     pub histogram: &'a Histogram<u64>,
     /// The sum of all samples, in the unit of the buckets.
     pub sum: f64,
@@ -21,9 +22,18 @@ pub(super) struct Exposed<'a> {
 }
 
 impl Exposed<'_> {
+    /// Appends what comes before the first histogram of a name.
+    pub(super) fn render_head(name: &str, help: &str, out: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+    }
+
     /// Appends the histogram: cumulative buckets, sum and count, which can be summed over producers.
     pub(super) fn render(&self, out: &mut String) {
-        let Self { name, help, histogram, sum, buckets, units } = self;
+        let Self { name, load, histogram, sum, buckets, units } = self;
+        let load = load.map_or_else(String::new, |load| format!("load=\"{}\",", escaped(load)));
+        let own = load.trim_end_matches(',');
+        let own = if own.is_empty() { String::new() } else { format!("{{{own}}}") };
         let mut counts = vec![0_u64; buckets.len()];
         for step in histogram.iter_recorded() {
             // The bucket that holds the middle of the histogram's own step (0.1 % wide).
@@ -33,16 +43,22 @@ impl Exposed<'_> {
             }
         }
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
         let mut below = 0;
         for (bound, count) in buckets.iter().zip(counts) {
             below += count;
-            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {below}");
+            let _ = writeln!(out, "{name}_bucket{{{load}le=\"{bound}\"}} {below}");
         }
         let count = histogram.len();
-        let _ =
-            writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}\n");
+        let _ = writeln!(
+            out,
+            "{name}_bucket{{{load}le=\"+Inf\"}} {count}\n{name}_sum{own} {sum}\n{name}_count{own} {count}"
+        );
     }
+}
+
+/// A label's value as the text form writes it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -58,18 +74,26 @@ mod tests {
         let mut out = String::new();
         let exposed = Exposed {
             name: "x_seconds",
-            help: "Test.",
+            load: None,
             histogram: &histogram,
             sum: 70.095_9,
             buckets: &[0.001, 0.005, 0.1],
             units: 1e6,
         };
+        Exposed::render_head("x_seconds", "Test.", &mut out);
         exposed.render(&mut out);
         assert_eq!(
             out,
             "# HELP x_seconds Test.\n# TYPE x_seconds histogram\nx_seconds_bucket{le=\"0.001\"} 2\n\
              x_seconds_bucket{le=\"0.005\"} 3\nx_seconds_bucket{le=\"0.1\"} 4\n\
-             x_seconds_bucket{le=\"+Inf\"} 5\nx_seconds_sum 70.0959\nx_seconds_count 5\n\n"
+             x_seconds_bucket{le=\"+Inf\"} 5\nx_seconds_sum 70.0959\nx_seconds_count 5\n"
+        );
+        let mut out = String::new();
+        Exposed { load: Some("a\"b"), buckets: &[0.1], ..exposed }.render(&mut out);
+        assert_eq!(
+            out,
+            "x_seconds_bucket{load=\"a\\\"b\",le=\"0.1\"} 4\nx_seconds_bucket{load=\"a\\\"b\",le=\"+Inf\"} 5\n\
+             x_seconds_sum{load=\"a\\\"b\"} 70.0959\nx_seconds_count{load=\"a\\\"b\"} 5\n"
         );
     }
 }

@@ -1,5 +1,7 @@
 use super::exposition::Exposed;
-use crate::producer::{Cause, EntryOutcome, FlushReason, RequestOutcome, Snapshot};
+use crate::producer::{
+    Account, Cause, Durations, EntryOutcome, FlushReason, Holdup, RequestOutcome, ShardAccount, Snapshot,
+};
 use metrics::{Counter, Gauge, counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::sync::Arc;
@@ -82,7 +84,7 @@ metrics_table! {
     SHARD_THROTTLED = "tickgen_shard_throttled_total" Counter ["shard"] "Kinesis records"
         "Kinesis records throttled by a shard; the first 64 shards by name, the others as other."
     TARGET = "tickgen_target_records_per_second" Gauge [] "user records per second"
-        "The rate to be offered; +Inf in a closed loop (--rps max)."
+        "The rate that is offered now, by all loads; +Inf in a closed loop (--rps max)."
     ACHIEVED = "tickgen_achieved_records_per_second" Gauge [] "user records per second"
         "Acked user records per second of the schedule so far."
     IN_FLIGHT_REQUESTS = "tickgen_in_flight_requests" Gauge [] "requests"
@@ -99,8 +101,28 @@ metrics_table! {
         "Shards seen in the run."
     RESPONSE_TIME = "tickgen_response_time_seconds" Histogram [] "seconds"
         "Acked user records by the time from their intended start to the answer."
+    SCHEDULE_LAG = "tickgen_schedule_lag_seconds" Histogram [] "seconds"
+        "Acked user records by the time from their intended start until they were made."
+    QUEUE_TIME = "tickgen_queue_time_seconds" Histogram [] "seconds"
+        "Acked user records by the time from then to the start of their successful attempt."
+    START_LATENESS = "tickgen_start_lateness_seconds" Histogram [] "seconds"
+        "User records made, acked or not, by how long after their intended start that was."
     SERVICE_TIME = "tickgen_service_time_seconds" Histogram [] "seconds"
         "Acked user records by the time of their successful attempt, from its start to the answer."
+    HELD_IN_FLIGHT = "tickgen_held_in_flight_ratio" Gauge [] "share of the run"
+        "Share of the run so far in which batches waited for room in flight."
+    HELD_BY_SHARDS = "tickgen_held_shard_limit_ratio" Gauge [] "share of the run"
+        "Share of the run so far in which all that waited, waited for its shard's limit."
+    LOAD_RECORDS = "tickgen_load_records_total" Counter ["load" "outcome"] "user records"
+        "User records of each [[load]] settled or dropped; tickgen_records_total is of all together."
+    LOAD_SCHEDULED = "tickgen_load_scheduled_records_total" Counter ["load"] "user records"
+        "User records of each [[load]] that fell due."
+    LOAD_TARGET = "tickgen_load_target_records_per_second" Gauge ["load"] "user records per second"
+        "The rate that each [[load]] offers now; +Inf in a closed loop."
+    LOAD_RESPONSE_TIME = "tickgen_load_response_time_seconds" Histogram ["load"] "seconds"
+        "Acked user records of each [[load]] by the time from their intended start to the answer."
+    LOAD_SERVICE_TIME = "tickgen_load_service_time_seconds" Histogram ["load"] "seconds"
+        "Acked user records of each [[load]] by the time of their successful attempt."
     BATCH_ENTRIES = "tickgen_batch_entries" Histogram [] "entries"
         "Requests by their number of entries."
 }
@@ -115,10 +137,22 @@ const ENTRIES_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0, 300.
 /// Figures of a run that no engine knows.
 #[derive(Clone, Debug)]
 pub struct RunGauges {
-    /// Records per second to be offered; `None` in a closed loop.
-    pub target_rps: Option<f64>,
-    /// Open connections.
-    pub connections: Arc<AtomicUsize>,
+    /// Open connections, of each stream.
+    pub connections: Vec<Arc<AtomicUsize>>,
+    /// The names of the loads; empty for the only one of a run.
+    pub loads: Vec<String>,
+    /// The names of the streams.
+    pub streams: Vec<String>,
+}
+
+impl RunGauges {
+    /// The label of a shard: its id, after its stream's name if there are several.
+    fn shard_label(&self, shard: &ShardAccount) -> String {
+        match self.streams.get(shard.stream) {
+            Some(stream) if self.streams.len() > 1 => format!("{stream}/{}", shard.id),
+            _ => shard.id.to_string(),
+        }
+    }
 }
 
 /// Every metric, rendered from a snapshot. Handles are looked up once, here.
@@ -132,8 +166,17 @@ pub struct Metrics {
 struct Handles {
     counters: Vec<(Counter, Read<u64>)>,
     gauges: Vec<(Gauge, Read<f64>)>,
+    /// Of each load that has a name.
+    loads: Vec<LoadHandles>,
     connections: Gauge,
     shards: Vec<(Counter, Counter)>,
+}
+
+struct LoadHandles {
+    /// Its place among the loads.
+    place: usize,
+    counters: Vec<(Counter, Read<u64>)>,
+    target: Gauge,
 }
 
 /// Reads a figure from a snapshot.
@@ -158,38 +201,61 @@ impl Metrics {
         Self { recorder, handle, run, handles: Mutex::new(handles) }
     }
 
-    /// The text that Prometheus scrapes.
+    /// The text that Prometheus scrapes, from the snapshot of each load.
     #[must_use]
-    pub fn render(&self, snapshot: &Snapshot) -> String {
+    pub fn render(&self, loads: &[Arc<Snapshot>]) -> String {
+        let mut all = Snapshot::empty();
+        for load in loads {
+            all.merge(load);
+        }
         let mut handles = self.handles.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        with_local_recorder(&self.recorder, || handles.update(snapshot, &self.run));
+        with_local_recorder(&self.recorder, || handles.update(&all, loads, &self.run));
         drop(handles);
         self.handle.run_upkeep();
         let mut text = self.handle.render();
-        let account = &snapshot.account;
-        let times = [(RESPONSE_TIME, &account.response_time), (SERVICE_TIME, &account.service_time)];
-        for (metric, durations) in times {
-            let exposed = Exposed {
-                name: metric.name,
-                help: metric.help,
-                histogram: durations.histogram(),
-                sum: durations.sum_seconds(),
-                buckets: SECONDS,
-                units: 1e6,
-            };
-            exposed.render(&mut text);
+        for (metric, times) in TIMES {
+            Exposed::render_head(metric.name, metric.help, &mut text);
+            exposed(metric, None, times(&all.account)).render(&mut text);
         }
-        let exposed = Exposed {
+        for (metric, times) in LOAD_TIMES {
+            Exposed::render_head(metric.name, metric.help, &mut text);
+            for (load, snapshot) in self.run.loads.iter().zip(loads).filter(|(load, _)| !load.is_empty()) {
+                exposed(metric, Some(load), times(&snapshot.account)).render(&mut text);
+            }
+        }
+        Exposed::render_head(BATCH_ENTRIES.name, BATCH_ENTRIES.help, &mut text);
+        let entries = Exposed {
             name: BATCH_ENTRIES.name,
-            help: BATCH_ENTRIES.help,
-            histogram: &account.batch_entries,
-            sum: account.entries_sent as f64,
+            load: None,
+            histogram: &all.account.batch_entries,
+            sum: all.account.entries_sent as f64,
             buckets: ENTRIES_BUCKETS,
             units: 1.0,
         };
-        exposed.render(&mut text);
+        entries.render(&mut text);
         text
     }
+}
+
+/// A histogram of times, and where it is in an account.
+type Times = (Metric, fn(&Account) -> &Durations);
+
+const TIMES: [Times; 5] = [
+    (RESPONSE_TIME, |account| &account.response_time),
+    (SCHEDULE_LAG, |account| &account.schedule_lag),
+    (QUEUE_TIME, |account| &account.queue_time),
+    (SERVICE_TIME, |account| &account.service_time),
+    (START_LATENESS, |account| &account.start_lateness),
+];
+
+const LOAD_TIMES: [Times; 2] = [
+    (LOAD_RESPONSE_TIME, |account| &account.response_time),
+    (LOAD_SERVICE_TIME, |account| &account.service_time),
+];
+
+fn exposed<'a>(metric: Metric, load: Option<&'a str>, times: &'a Durations) -> Exposed<'a> {
+    let (histogram, sum) = (times.histogram(), times.sum_seconds());
+    Exposed { name: metric.name, load, histogram, sum, buckets: SECONDS, units: 1e6 }
 }
 
 fn describe() {
@@ -204,31 +270,40 @@ fn describe() {
 
 impl Handles {
     fn register(run: &RunGauges) -> Self {
-        gauge!(TARGET.name).set(run.target_rps.unwrap_or(f64::INFINITY));
+        let named = run.loads.iter().enumerate().filter(|(_, name)| !name.is_empty());
         Self {
             counters: counters(),
             gauges: gauges(),
+            loads: named.map(|(place, name)| LoadHandles::register(place, name)).collect(),
             connections: gauge!(CONNECTIONS.name),
             shards: Vec::new(),
         }
     }
 
-    fn update(&mut self, snapshot: &Snapshot, run: &RunGauges) {
+    fn update(&mut self, all: &Snapshot, loads: &[Arc<Snapshot>], run: &RunGauges) {
         for (counter, read) in &self.counters {
-            counter.absolute(read(snapshot));
+            counter.absolute(read(all));
         }
         for (gauge, read) in &self.gauges {
-            gauge.set(read(snapshot));
+            gauge.set(read(all));
         }
-        self.connections.set(run.connections.load(Ordering::Relaxed) as f64);
-        self.update_shards(snapshot);
+        for load in &self.loads {
+            let Some(snapshot) = loads.get(load.place) else { continue };
+            for (counter, read) in &load.counters {
+                counter.absolute(read(snapshot));
+            }
+            load.target.set(target(snapshot));
+        }
+        let connections: usize = run.connections.iter().map(|open| open.load(Ordering::Relaxed)).sum();
+        self.connections.set(connections as f64);
+        self.update_shards(all, run);
     }
 
-    fn update_shards(&mut self, snapshot: &Snapshot) {
+    fn update_shards(&mut self, snapshot: &Snapshot, run: &RunGauges) {
         let shards = &snapshot.account.shards;
         for shard in shards.iter().take(LABELLED_SHARDS + 1).skip(self.shards.len()) {
             let name =
-                if self.shards.len() < LABELLED_SHARDS { shard.id.to_string() } else { "other".into() };
+                if self.shards.len() < LABELLED_SHARDS { run.shard_label(shard) } else { "other".into() };
             self.shards.push((
                 counter!(SHARD_ACCEPTED.name, "shard" => name.clone()),
                 counter!(SHARD_THROTTLED.name, "shard" => name),
@@ -242,11 +317,37 @@ impl Handles {
     }
 }
 
-fn counters() -> Vec<(Counter, Read<u64>)> {
-    fn read(of: impl Fn(&Snapshot) -> u64 + Send + 'static) -> Read<u64> {
-        Box::new(of)
+impl LoadHandles {
+    fn register(place: usize, name: &str) -> Self {
+        let mut counters =
+            vec![(counter!(LOAD_SCHEDULED.name, "load" => name.to_owned()), read(|s| s.scheduled))];
+        for (outcome, of) in outcomes() {
+            let counter = counter!(LOAD_RECORDS.name, "load" => name.to_owned(), "outcome" => outcome);
+            counters.push((counter, of));
+        }
+        Self { place, counters, target: gauge!(LOAD_TARGET.name, "load" => name.to_owned()) }
     }
-    let records = |outcome: &'static str| counter!(RECORDS.name, "outcome" => outcome);
+}
+
+fn target(snapshot: &Snapshot) -> f64 {
+    snapshot.target_rps.unwrap_or(f64::INFINITY)
+}
+
+fn read(of: impl Fn(&Snapshot) -> u64 + Send + 'static) -> Read<u64> {
+    Box::new(of)
+}
+
+/// What becomes of records.
+fn outcomes() -> [(&'static str, Read<u64>); 4] {
+    [
+        ("acked", read(|s| s.account.ledger.acked)),
+        ("failed", read(|s| s.account.ledger.failed)),
+        ("expired", read(|s| s.account.ledger.expired)),
+        ("dropped", read(|s| s.account.ledger.dropped)),
+    ]
+}
+
+fn counters() -> Vec<(Counter, Read<u64>)> {
     let mut counters = vec![
         (counter!(SCHEDULED.name), read(|s| s.scheduled)),
         (counter!(GENERATED.name), read(|s| s.account.ledger.generated)),
@@ -255,11 +356,10 @@ fn counters() -> Vec<(Counter, Read<u64>)> {
         (counter!(RETRIED_ENTRIES.name), read(|s| s.account.retried_entries)),
         (counter!(SENT_BYTES.name), read(|s| s.account.sent_bytes)),
         (counter!(ACCEPTED_BYTES.name), read(|s| s.account.accepted_bytes)),
-        (records("acked"), read(|s| s.account.ledger.acked)),
-        (records("failed"), read(|s| s.account.ledger.failed)),
-        (records("expired"), read(|s| s.account.ledger.expired)),
-        (records("dropped"), read(|s| s.account.ledger.dropped)),
     ];
+    for (outcome, of) in outcomes() {
+        counters.push((counter!(RECORDS.name, "outcome" => outcome), of));
+    }
     for cause in Cause::ALL {
         let counter = counter!(LOST.name, "cause" => cause.name());
         counters.push((counter, read(move |s| s.account.ledger.lost_by(cause))));
@@ -284,11 +384,14 @@ fn gauges() -> Vec<(Gauge, Read<f64>)> {
         Box::new(of)
     }
     vec![
+        (gauge!(TARGET.name), read(target)),
         (gauge!(ACHIEVED.name), read(Snapshot::achieved_rps)),
         (gauge!(IN_FLIGHT_REQUESTS.name), read(|s| s.in_flight_requests as f64)),
         (gauge!(IN_FLIGHT_BYTES.name), read(|s| s.in_flight_bytes as f64)),
         (gauge!(BACKLOG.name), read(|s| s.backlog_records as f64)),
         (gauge!(UNSETTLED.name), read(|s| s.unsettled as f64)),
+        (gauge!(HELD_IN_FLIGHT.name), read(|s| s.held_share(Holdup::InFlight))),
+        (gauge!(HELD_BY_SHARDS.name), read(|s| s.held_share(Holdup::ShardLimit))),
         (gauge!(SHARDS.name), read(|s| s.account.shards.len() as f64)),
     ]
 }
@@ -299,7 +402,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn metrics() -> Metrics {
-        Metrics::new(RunGauges { target_rps: Some(5000.0), connections: Arc::default() })
+        Metrics::new(RunGauges {
+            connections: Vec::new(),
+            loads: vec!["a".into(), "b".into()],
+            streams: Vec::new(),
+        })
     }
 
     /// Names with their types, and every label name, as rendered.
@@ -313,7 +420,7 @@ mod tests {
 
     fn know_shards(snapshot: &mut Snapshot, count: u64) {
         for id in 0..count {
-            snapshot.account.shard(crate::kinesis::ShardId(id));
+            snapshot.account.shard(0, crate::kinesis::ShardId(id));
         }
     }
 
@@ -321,7 +428,7 @@ mod tests {
     fn the_table_is_what_is_rendered() {
         let mut snapshot = Snapshot::empty();
         know_shards(&mut snapshot, 3);
-        let (types, labels) = rendered(&metrics().render(&snapshot));
+        let (types, labels) = rendered(&metrics().render(&[Arc::new(snapshot)]));
         let table: BTreeMap<String, String> =
             METRICS.iter().map(|m| (m.name.to_owned(), m.kind.name().to_owned())).collect();
         assert_eq!(types, table);
@@ -352,7 +459,7 @@ mod tests {
             shard.accepted = 1;
         }
         let metrics = metrics();
-        let text = metrics.render(&snapshot);
+        let text = metrics.render(&[Arc::new(snapshot)]);
         assert_eq!(text.matches("tickgen_shard_accepted_total{").count(), 65);
         assert!(text.contains("tickgen_shard_accepted_total{shard=\"other\"} 36"), "{text}");
         assert!(text.contains("tickgen_shard_accepted_total{shard=\"shardId-000000000063\"} 1"));

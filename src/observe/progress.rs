@@ -6,16 +6,15 @@ use std::fmt::Write as _;
 /// Progress lines: what happened since the line before.
 #[derive(Debug)]
 pub struct Progress {
-    target_rps: Option<f64>,
     ends: Option<Nanos>,
     last: Option<Snapshot>,
 }
 
 impl Progress {
-    /// Lines of a run with this target and end.
+    /// Lines of a run with this end.
     #[must_use]
-    pub fn new(target_rps: Option<f64>, ends: Option<Nanos>) -> Self {
-        Self { target_rps, ends, last: None }
+    pub fn new(ends: Option<Nanos>) -> Self {
+        Self { ends, last: None }
     }
 
     /// The line for the time since the last call.
@@ -25,7 +24,7 @@ impl Progress {
         let ledger = &now.account.ledger;
         let seconds = (now.elapsed.saturating_sub(last.elapsed)).max(1) as f64 / SECOND as f64;
         let per_second = (ledger.acked - last.account.ledger.acked) as f64 / seconds;
-        let target = self.target_rps.map_or_else(|| "max".to_owned(), |rate| format!("{rate}"));
+        let target = now.target_rps.map_or_else(|| "max".to_owned(), |rate| format!("{rate:.0}"));
         let mut line = format!("{:>5.0}s", now.elapsed as f64 / SECOND as f64);
         // Writing to a String cannot fail.
         if let Some(ends) = self.ends {

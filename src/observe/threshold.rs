@@ -1,11 +1,15 @@
 use super::Summary;
+use super::figures::Figures;
+use crate::producer::Snapshot;
+use serde_json::Value;
 use std::fmt;
+use std::sync::LazyLock;
 
 /// A condition on a figure of the summary: `achieved_rps >= 99%`, `response_time_ms.p99 < 250`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
     text: String,
-    figure: &'static str,
+    figure: String,
     operator: Operator,
     bound: Bound,
 }
@@ -26,40 +30,37 @@ enum Bound {
     Percent(f64),
 }
 
+/// All numbers of a summary, and one more.
+static FIGURES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let figures = Figures::new(&Snapshot::empty(), Some(0.0), &[]);
+    let mut paths = vec!["shards.max_share".to_owned()];
+    collect_numbers("", &serde_json::to_value(figures).unwrap_or_default(), &mut paths);
+    paths.sort();
+    paths
+});
+
 /// The figures that thresholds may name, as paths into the summary.
-pub const FIGURES: &[&str] = &[
-    "achieved_rps",
-    "acked",
-    "acked_late",
-    "bytes",
-    "dropped",
-    "dropped_ratio",
-    "elapsed_s",
-    "error_ratio",
-    "expired",
-    "failed",
-    "generated",
-    "kinesis_records",
-    "lost",
-    "misrouted",
-    "possible_duplicates",
-    "requests",
-    "response_time_ms.max",
-    "response_time_ms.p50",
-    "response_time_ms.p90",
-    "response_time_ms.p99",
-    "response_time_ms.p999",
-    "retried_entries",
-    "scheduled",
-    "service_time_ms.max",
-    "service_time_ms.p50",
-    "service_time_ms.p90",
-    "service_time_ms.p99",
-    "service_time_ms.p999",
-    "shards.max_share",
-    "throttled_entries",
-    "throttled_ratio",
-];
+#[must_use]
+pub fn figures() -> &'static [String] {
+    &FIGURES
+}
+
+fn is_known(path: &str) -> bool {
+    FIGURES.iter().any(|figure| figure == path)
+}
+
+fn collect_numbers(path: &str, value: &Value, paths: &mut Vec<String>) {
+    match value {
+        Value::Number(_) => paths.push(path.to_owned()),
+        Value::Object(parts) => {
+            for (name, part) in parts {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                collect_numbers(&path, part, paths);
+            }
+        }
+        _ => {}
+    }
+}
 
 /// What is wrong with a threshold, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,13 +92,14 @@ impl Threshold {
             problem,
         };
         let rest = text.trim_start();
-        let end =
-            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.')).unwrap_or(rest.len());
+        // A load's name may have any character; its figure follows the last dots before the operator.
+        let end = rest.find(['<', '>', '=']).unwrap_or(rest.len());
+        let end = rest[..end].find(char::is_whitespace).unwrap_or(end);
         let (name, after) = rest.split_at(end);
-        let figure = FIGURES
-            .iter()
-            .find(|f| **f == name)
-            .ok_or_else(|| fail(rest, format!("unknown figure; known are {}", FIGURES.join(", "))))?;
+        let of_a_load = |path: &str| path.match_indices('.').any(|(at, _)| is_known(&path[at + 1..]));
+        if !is_known(name) && !name.strip_prefix("loads.").is_some_and(of_a_load) {
+            return Err(fail(rest, format!("unknown figure; known are {}", FIGURES.join(", "))));
+        }
         let after = after.trim_start();
         let (operator, after_operator) =
             read_operator(after).ok_or_else(|| fail(after, "expected <, <=, ==, >= or >".to_owned()))?;
@@ -112,7 +114,7 @@ impl Threshold {
             .filter(|_| plain)
             .ok_or_else(|| fail(number, "expected a number, such as 250 or 0.1%".to_owned()))?;
         let bound = if percent { Bound::Percent(number / 100.0) } else { Bound::Number(number) };
-        Ok(Self { text: text.trim().to_owned(), figure, operator, bound })
+        Ok(Self { text: text.trim().to_owned(), figure: name.to_owned(), operator, bound })
     }
 
     /// The thresholds of a run: those given, and of the two that always apply those not replaced by
@@ -131,7 +133,27 @@ impl Threshold {
     /// Whether it is a share of the target rate, which a closed loop does not have.
     #[must_use]
     pub fn needs_target(&self) -> bool {
-        self.figure == "achieved_rps" && matches!(self.bound, Bound::Percent(_))
+        let of_target = self.figure == "achieved_rps" || self.figure.ends_with(".achieved_rps");
+        of_target && matches!(self.bound, Bound::Percent(_))
+    }
+
+    /// Whether only the end of a run can tell that it is missed: it asks for a count that has to grow.
+    #[must_use]
+    pub fn is_for_the_end(&self) -> bool {
+        let grows = !self.figure.ends_with("achieved_rps");
+        grows
+            && matches!(self.operator, Operator::Greater | Operator::GreaterOrEqual | Operator::Equal)
+            && self.bound != Bound::Number(0.0)
+    }
+
+    /// Whether its figure is one of all loads together, or of one of these.
+    #[must_use]
+    pub fn is_of<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        self.figure.strip_prefix("loads.").is_none_or(|path| {
+            names.any(|name| {
+                path.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_known)
+            })
+        })
     }
 
     /// The text it was read from.
@@ -143,10 +165,13 @@ impl Threshold {
     /// The figure's value in a summary, and whether the condition holds.
     #[must_use]
     pub fn evaluate(&self, summary: &Summary) -> (f64, bool) {
-        let value = summary.figure(self.figure).unwrap_or(f64::NAN);
+        let value = summary.figure(&self.figure).unwrap_or(f64::NAN);
         let bound = match self.bound {
             Bound::Number(number) => number,
-            Bound::Percent(share) if self.needs_target() => share * summary.target_rps.unwrap_or(f64::NAN),
+            Bound::Percent(share) if self.needs_target() => {
+                let target = format!("{}target_rps", self.figure.trim_end_matches("achieved_rps"));
+                share * summary.figure(&target).unwrap_or(f64::NAN)
+            }
             Bound::Percent(share) => share,
         };
         let passed = match self.operator {

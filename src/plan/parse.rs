@@ -112,6 +112,19 @@ pub(super) fn share(text: &str) -> Result<Option<f64>, String> {
     }
 }
 
+/// `10x` or `0.5`: a positive factor.
+pub(super) fn factor(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('x').unwrap_or(text).trim_end();
+    let factor = number.parse().ok().filter(|factor| (0.001..=1_000_000.0).contains(factor));
+    factor.ok_or_else(|| "expected a factor from 0.001x to 1000000x, such as 10x".to_owned())
+}
+
+/// `after=30s`.
+pub(super) fn after(text: &str) -> Result<Nanos, String> {
+    let after = text.strip_prefix("after=").ok_or("expected after=TIME, such as after=30s")?;
+    time(after.trim())
+}
+
 /// `[HOST:]PORT`; the host is 127.0.0.1 unless given.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let wrong = "expected [HOST:]PORT, such as 9090, 0.0.0.0:9090 or [::1]:9090";

@@ -1,4 +1,4 @@
-use super::{FlushReason, Ledger};
+use super::{FlushReason, Ledger, Record, Windows};
 use crate::kinesis::{EntryError, RequestErrorKind, ShardId};
 use crate::load::Nanos;
 use hdrhistogram::Histogram;
@@ -128,7 +128,7 @@ pub struct Durations {
 impl Durations {
     const LONGEST_MICROS: u64 = 3_600_000_000;
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { histogram: histogram(Self::LONGEST_MICROS), sum: 0 }
     }
 
@@ -174,9 +174,25 @@ fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
     sum.add(other).expect("the same bounds");
 }
 
+/// What holds back records that could be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holdup {
+    /// As many requests or bytes are in flight as may be.
+    InFlight,
+    /// Every shard with something to send has used up its limit.
+    ShardLimit,
+}
+
+impl Holdup {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::InFlight, Self::ShardLimit];
+}
+
 /// What became of one shard's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardAccount {
+    /// Which of the run's streams it is of, from 0.
+    pub stream: usize,
     /// The shard.
     pub id: ShardId,
     /// User records that it took.
@@ -192,6 +208,10 @@ pub struct ShardAccount {
 pub struct Account {
     /// Where every user record stands.
     pub ledger: Ledger,
+    /// The part of it that is not measured: records meant to start in the warmup.
+    pub warmup: Ledger,
+    /// How long the warmup is.
+    pub warmup_span: Nanos,
     /// Acked records that came too late to be part of the rate: they could not start on time, and
     /// were acked only after the end of the schedule.
     pub acked_late: u64,
@@ -213,18 +233,31 @@ pub struct Account {
     pub flushes: Counts<FlushReason, 4>,
     /// Requests by their number of entries.
     pub batch_entries: Histogram<u64>,
-    /// Acked records by response time: from the intended start to the answer.
+    /// Measured acked records by response time: from the intended start to the answer. For each it is
+    /// the sum of the next three.
     pub response_time: Durations,
-    /// Acked records by service time: from the start of the successful attempt to its answer.
+    /// Measured acked records by schedule lag: from the intended start until they were made.
+    pub schedule_lag: Durations,
+    /// Measured acked records by queue time: from then to the start of the successful attempt.
+    pub queue_time: Durations,
+    /// Measured acked records by service time: from there to the answer.
     pub service_time: Durations,
+    /// All measured records, acked or not, by how long after their intended start they were made.
+    pub start_lateness: Durations,
+    /// For how long something was ready to be sent and held back, by what.
+    pub held: Counts<Holdup, 2>,
+    /// What happened by windows of time.
+    pub windows: Windows,
     /// Per shard, in the order in which shards were seen.
     pub shards: Vec<ShardAccount>,
 }
 
 impl Account {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(warmup: Nanos) -> Self {
         Self {
             ledger: Ledger::default(),
+            warmup: Ledger::default(),
+            warmup_span: warmup,
             acked_late: 0,
             requests: Counts::new(&RequestOutcome::ALL),
             entries: Counts::new(&EntryOutcome::ALL),
@@ -236,22 +269,81 @@ impl Account {
             flushes: Counts::new(&FlushReason::ALL),
             batch_entries: histogram(500),
             response_time: Durations::new(),
+            schedule_lag: Durations::new(),
+            queue_time: Durations::new(),
             service_time: Durations::new(),
+            start_lateness: Durations::new(),
+            held: Counts::new(&Holdup::ALL),
+            windows: Windows::default(),
             shards: Vec::new(),
         }
     }
 
+    /// Whether a record is measured: it was not meant to start in the warmup.
+    pub(super) fn measures(&self, intended: Nanos) -> bool {
+        intended >= self.warmup_span
+    }
+
+    /// Notes what became of a record meant to start at `intended`.
+    pub(super) fn note(&mut self, intended: Nanos, what: impl Fn(&mut Ledger)) {
+        what(&mut self.ledger);
+        if !self.measures(intended) {
+            what(&mut self.warmup);
+        }
+    }
+
+    /// Notes that records were held back for `time`.
+    pub(crate) fn hold(&mut self, holdup: Holdup, time: Nanos) {
+        self.held.add(holdup, time);
+    }
+
+    /// Notes a record that was made at `now`.
+    pub(super) fn generate(&mut self, record: &Record, now: Nanos) {
+        self.note(record.intended, Ledger::generate);
+        if self.measures(record.intended) {
+            self.start_lateness.record(now.saturating_sub(record.intended), 1);
+        }
+    }
+
+    /// Notes records that were acked at `now`, of a request sent at `sent`.
+    pub(super) fn ack(&mut self, records: &[Record], sent: Nanos, now: Nanos) {
+        let mut rest = records;
+        // Records that were meant to start at once, and were made at once, took the same times.
+        while let Some(first) = rest.first() {
+            let same =
+                |record: &&Record| (record.intended, record.lag_micros) == (first.intended, first.lag_micros);
+            let count = rest.iter().take_while(same).count();
+            rest = &rest[count..];
+            let count = count as u64;
+            self.note(first.intended, |ledger| ledger.ack(count));
+            if self.measures(first.intended) {
+                self.response_time.record(now.saturating_sub(first.intended), count);
+                self.schedule_lag.record(Nanos::from(first.lag_micros) * 1000, count);
+                self.queue_time.record(sent.saturating_sub(first.made()), count);
+                self.service_time.record(now.saturating_sub(sent), count);
+            }
+        }
+    }
+
     /// The place of a shard in [`Account::shards`], made if it has none.
-    pub(crate) fn shard(&mut self, id: ShardId) -> usize {
-        self.shards.iter().position(|shard| shard.id == id).unwrap_or_else(|| {
-            self.shards.push(ShardAccount { id, acked: 0, accepted: 0, throttled: 0 });
+    pub(crate) fn shard(&mut self, stream: usize, id: ShardId) -> usize {
+        let place = self.shards.iter().position(|shard| (shard.stream, shard.id) == (stream, id));
+        place.unwrap_or_else(|| {
+            self.shards.push(ShardAccount { stream, id, acked: 0, accepted: 0, throttled: 0 });
             self.shards.len() - 1
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lateness_for_test(&mut self, lateness: Nanos) {
+        self.start_lateness.record(lateness, 100);
     }
 
     /// Adds another engine's account.
     pub fn merge(&mut self, other: &Self) {
         self.ledger.merge(&other.ledger);
+        self.warmup.merge(&other.warmup);
+        self.warmup_span = self.warmup_span.max(other.warmup_span);
         self.acked_late += other.acked_late;
         self.requests.merge(&other.requests);
         self.entries.merge(&other.entries);
@@ -263,9 +355,14 @@ impl Account {
         self.flushes.merge(&other.flushes);
         add(&mut self.batch_entries, &other.batch_entries);
         self.response_time.merge(&other.response_time);
+        self.schedule_lag.merge(&other.schedule_lag);
+        self.queue_time.merge(&other.queue_time);
         self.service_time.merge(&other.service_time);
+        self.start_lateness.merge(&other.start_lateness);
+        self.held.merge(&other.held);
+        self.windows.merge(&other.windows);
         for theirs in &other.shards {
-            let place = self.shard(theirs.id);
+            let place = self.shard(theirs.stream, theirs.id);
             let mine = &mut self.shards[place];
             mine.acked += theirs.acked;
             mine.accepted += theirs.accepted;

@@ -280,6 +280,12 @@ impl Backlog {
         !self.ready.is_empty()
     }
 
+    /// Whether records wait, and every shard that has one ready has used up its limit.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.ready.is_empty() && !self.blocked.is_empty() && self.records > 0
+    }
+
     /// Makes every shard ready that has records: no aggregate waits to fill from now on.
     pub fn hurry(&mut self) {
         self.hurry = true;

@@ -7,22 +7,66 @@ use crate::kinesis::protocol::{BodyWriter, StreamRef};
 use crate::tick::Source;
 use bytes::Bytes;
 
+/// The form in which records leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// `PutRecords` requests.
+    PutRecords,
+    /// A line for each payload; a line break in one becomes a space.
+    Lines,
+}
+
 /// Makes the records of a batch and writes them into a request body.
 #[derive(Debug)]
 pub struct Encoder {
-    body: BodyWriter,
+    body: Body,
     aggregate: Option<AggregateWriter>,
     payload: Vec<u8>,
     key: Vec<u8>,
     aggregates: [Vec<u8>; LANES],
 }
 
+#[derive(Debug)]
+enum Body {
+    PutRecords(BodyWriter),
+    Lines(Vec<u8>),
+}
+
+impl Body {
+    fn reserve(&mut self, bytes: usize) {
+        match self {
+            Self::PutRecords(body) => body.reserve(bytes),
+            Self::Lines(lines) => lines.reserve(bytes),
+        }
+    }
+
+    fn entry(&mut self, data: &[u8], key: &[u8], explicit_hash_key: Option<u128>) {
+        match self {
+            Self::PutRecords(body) => body.entry(data, key, explicit_hash_key),
+            Self::Lines(lines) => {
+                lines.extend(data.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }));
+                lines.push(b'\n');
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Bytes {
+        match self {
+            Self::PutRecords(body) => body.finish(),
+            Self::Lines(lines) => std::mem::take(lines).into(),
+        }
+    }
+}
+
 impl Encoder {
     /// An encoder of requests to `stream`, of aggregates or of single records.
     #[must_use]
-    pub fn new(stream: &StreamRef, aggregates: bool) -> Self {
+    pub fn new(stream: &StreamRef, wire: Wire, aggregates: bool) -> Self {
         Self {
-            body: BodyWriter::new(stream),
+            body: match wire {
+                Wire::PutRecords => Body::PutRecords(BodyWriter::new(stream)),
+                Wire::Lines => Body::Lines(Vec::new()),
+            },
             aggregate: aggregates.then(AggregateWriter::default),
             payload: Vec::new(),
             key: Vec::new(),

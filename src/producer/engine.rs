@@ -1,79 +1,20 @@
+mod config;
 mod settle;
 
-use super::account::{Account, RequestOutcome};
+pub use config::{EngineConfig, Request};
+
+use super::account::{Account, Holdup, RequestOutcome};
 use super::backlog::{Backlog, Packing, Taken};
-use super::batch::{Batch, BatchBounds, Entry, FlushReason};
+use super::batch::{Batch, FlushReason};
 use super::encode::Encoder;
 use super::retry::{RetryPolicy, RetryQueue};
-use super::{Cause, Pace, Pacer, Record, ShardQuota, Snapshot};
+use super::windows::WindowCutter;
+use super::{Cause, Pacer, Record, Room, Snapshot};
 use crate::kinesis::md5::LANES;
-use crate::kinesis::protocol::StreamRef;
 use crate::kinesis::{RequestError, ShardMap};
-use crate::load::{MILLISECOND, Nanos, Stride};
+use crate::load::{MILLISECOND, Nanos};
 use crate::tick::{Draws, Source};
-use bytes::Bytes;
-
-/// How much one engine keeps at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Records that are made and not settled: waiting, or in flight and perhaps to come back.
-    pub backlog: u64,
-    /// Requests that wait for their answer.
-    pub requests: usize,
-    /// Bytes of request bodies that wait for their answer.
-    pub bytes: usize,
-}
-
-/// Everything an engine is made of.
-#[derive(Clone, Debug)]
-pub struct EngineConfig {
-    /// The stream that requests name.
-    pub stream: StreamRef,
-    /// Its open shards.
-    pub map: ShardMap,
-    /// What drives the load.
-    pub pace: Pace,
-    /// This engine's share of it.
-    pub stride: Stride,
-    /// What the records are.
-    pub source: Source,
-    /// How records become entries.
-    pub packing: Packing,
-    /// When a batch leaves.
-    pub batch: BatchBounds,
-    /// What each shard may take; `None`: no limit.
-    pub quota: Option<ShardQuota>,
-    /// When failed records are sent again.
-    pub retry: RetryPolicy,
-    /// How much is kept at most.
-    pub bounds: Bounds,
-    /// The seed of the run, for the jitter of retries.
-    pub seed: u64,
-}
-
-/// One `PutRecords` attempt on its way.
-#[derive(Debug)]
-pub struct Request {
-    /// The body to send.
-    pub body: Bytes,
-    records: Vec<Record>,
-    entries: Vec<Entry>,
-    sent: Nanos,
-}
-
-impl Request {
-    /// The user records it carries, entry by entry.
-    #[must_use]
-    pub fn records(&self) -> &[Record] {
-        &self.records
-    }
-
-    /// How many entries it has.
-    #[must_use]
-    pub fn entry_count(&self) -> usize {
-        self.entries.len()
-    }
-}
+use std::sync::Arc;
 
 /// The producer without a clock and without I/O: the one module that knows the order of the steps.
 ///
@@ -87,16 +28,22 @@ pub struct Engine {
     retries: RetryQueue,
     batch: Batch,
     retry: RetryPolicy,
-    bounds: Bounds,
+    room: Arc<Room>,
+    // The room for records that is taken and not given back.
+    taken: u64,
     jitter: Draws,
     account: Account,
     // The place in the account of each slot of the backlog.
     accounts: Vec<usize>,
+    stream: usize,
     in_flight: InFlight,
     encoder: Encoder,
     expired: Vec<Record>,
     on_time: Nanos,
-    last_issue: Nanos,
+    windows: WindowCutter,
+    // What held records back since when.
+    holdup: Option<Holdup>,
+    last_poll: Nanos,
     next_sweep: Nanos,
     draining: bool,
     map_is_stale: bool,
@@ -126,8 +73,8 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         let aggregates = matches!(config.packing, Packing::Aggregate { .. });
         let backlog = Backlog::new(config.map, config.packing, config.quota, config.retry);
-        let mut account = Account::new();
-        let accounts = backlog.shards().map(|shard| account.shard(shard.id)).collect();
+        let mut account = Account::new(config.warmup);
+        let accounts = backlog.shards().map(|shard| account.shard(config.stream_place, shard.id)).collect();
         Self {
             pacer: Pacer::new(config.pace, config.stride),
             source: config.source,
@@ -135,15 +82,19 @@ impl Engine {
             retries: RetryQueue::default(),
             batch: Batch::new(config.batch),
             retry: config.retry,
-            bounds: config.bounds,
+            room: config.room,
+            taken: 0,
             jitter: Draws::new(config.seed, 3),
             account,
             accounts,
+            stream: config.stream_place,
             in_flight: InFlight::default(),
-            encoder: Encoder::new(&config.stream, aggregates),
+            encoder: Encoder::new(&config.stream, config.wire, aggregates),
             expired: Vec::new(),
             on_time: ON_TIME.saturating_add(config.batch.linger.saturating_mul(2)),
-            last_issue: 0,
+            windows: WindowCutter::new(),
+            holdup: None,
+            last_poll: 0,
             next_sweep: SWEEP,
             draining: false,
             map_is_stale: false,
@@ -153,21 +104,37 @@ impl Engine {
 
     /// The next request to send at `now`; to be called until it gives none.
     pub fn poll(&mut self, now: Nanos) -> Option<Request> {
+        self.note_holdup(now);
+        self.windows.cut(&mut self.account, now);
         self.resend(now);
         self.issue(now);
         self.sweep(now);
         self.fill(now);
         while self.wants_more(now) {
-            self.make(CHUNK.min(self.pacer.due(now)), now);
+            let due = self.pacer.due(now);
+            self.make(CHUNK.min(due), now);
             self.fill(now);
         }
         self.drain_when_all_is_issued(now);
-        if !self.has_room() {
+        // The last batch need not linger; while others wait for their shards it does.
+        let Some(reason) = self.batch.due(now, self.draining && self.waiting() == 0) else {
+            self.holdup = self.backlog.is_blocked().then_some(Holdup::ShardLimit);
+            return None;
+        };
+        let room = self.body_len();
+        if !self.room.take_request(room) {
+            self.holdup = Some(Holdup::InFlight);
             return None;
         }
-        // The last batch need not linger; while others wait for their shards it does.
-        let reason = self.batch.due(now, self.draining && self.waiting() == 0)?;
-        Some(self.dispatch(reason, now))
+        Some(self.dispatch(reason, room, now))
+    }
+
+    /// Adds the time since the last poll to what held records back.
+    fn note_holdup(&mut self, now: Nanos) {
+        if let Some(holdup) = self.holdup.take() {
+            self.account.hold(holdup, now - self.last_poll);
+        }
+        self.last_poll = now;
     }
 
     /// Moves the failed records whose pause is over back to their shards.
@@ -179,16 +146,27 @@ impl Engine {
 
     /// Makes the records that are due, and drops those that the backlog has no room for.
     fn issue(&mut self, now: Nanos) {
-        self.last_issue = now;
         if self.pacer.is_closed_loop() {
             return;
         }
         let due = self.pacer.due(now);
-        // What is in flight may come back, so it counts too.
-        let fitting = due.min(self.bounds.backlog.saturating_sub(self.unsettled()));
+        if due == 0 {
+            return;
+        }
+        // What is in flight may come back, so it takes room too.
+        let fitting = self.room.take_records(due);
+        self.taken += fitting;
         self.make(fitting, now);
-        self.pacer.skip(due - fitting);
-        self.account.ledger.drop(due - fitting);
+        let dropped = due - fitting;
+        let _ = self.pacer.skip(dropped);
+        self.account.note(now, |ledger| ledger.drop(dropped));
+    }
+
+    /// Gives back the room of records that were settled.
+    fn return_room(&mut self) {
+        let settled = self.taken.saturating_sub(self.unsettled());
+        self.taken -= settled;
+        self.room.return_records(settled);
     }
 
     fn make(&mut self, records: u64, now: Nanos) {
@@ -199,20 +177,20 @@ impl Engine {
             left -= count as u64;
             for record in &mut made[..count] {
                 let (n, intended) = self.pacer.next(now);
-                *record =
-                    Record::new(n, intended, self.source.payload_len(n, intended), self.source.key_len(n));
-                self.account.ledger.generate();
+                let payload_len = self.source.payload_len(n, intended);
+                *record = Record::new(n, intended, payload_len, self.source.key_len(n)).made_at(now);
+                self.account.generate(record, now);
             }
             self.backlog.push(&made[..count], &self.source, now);
         }
     }
 
     /// In a closed loop: whether there is room to send more than what is made.
-    fn wants_more(&self, now: Nanos) -> bool {
+    fn wants_more(&mut self, now: Nanos) -> bool {
         self.pacer.is_closed_loop()
             && self.batch.is_open()
             && !self.backlog.has_ready()
-            && self.waiting() < self.bounds.backlog
+            && self.waiting() < self.pacer.most_waiting()
             && self.has_room()
             && self.pacer.due(now) > 0
     }
@@ -247,7 +225,7 @@ impl Engine {
 
     fn expire(&mut self) {
         for record in self.expired.drain(..) {
-            self.account.ledger.expire(&record);
+            self.account.note(record.intended, |ledger| ledger.expire(&record));
         }
     }
 
@@ -268,18 +246,27 @@ impl Engine {
     }
 
     fn has_room(&self) -> bool {
-        let next = Encoder::body_len(self.batch.entry_count(), self.batch.bytes());
-        let fits = self.in_flight.requests == 0 || self.in_flight.bytes + next <= self.bounds.bytes;
-        self.in_flight.requests < self.bounds.requests && fits
+        self.room.fits(self.body_len())
     }
 
-    fn dispatch(&mut self, reason: FlushReason, now: Nanos) -> Request {
+    /// About how long the body of the batch will be.
+    fn body_len(&self) -> usize {
+        Encoder::body_len(self.batch.entry_count(), self.batch.bytes())
+    }
+
+    /// Whether a batch waits for room in flight, which another engine may free.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.holdup == Some(Holdup::InFlight)
+    }
+
+    fn dispatch(&mut self, reason: FlushReason, room: usize, now: Nanos) -> Request {
         let mut batch = self.batch.seal(reason);
         for record in &mut batch.records {
             record.attempts += 1;
             if record.fate_open && !record.possible_duplicate {
                 record.possible_duplicate = true;
-                self.account.ledger.possible_duplicates += 1;
+                self.account.note(record.intended, |ledger| ledger.possible_duplicates += 1);
             }
         }
         let shard = |slot| self.backlog.shard(slot).first;
@@ -291,7 +278,7 @@ impl Engine {
         self.account.sent_bytes += batch.bytes as u64;
         self.account.flushes.add(batch.reason, 1);
         self.account.batch_entries.saturating_record(batch.entries.len() as u64);
-        Request { body, records: batch.records, entries: batch.entries, sent: now }
+        Request { body, records: batch.records, entries: batch.entries, sent: now, room }
     }
 
     /// Ends generating: what is due by `now` is still sent, nothing after it.
@@ -308,6 +295,9 @@ impl Engine {
         let unanswered = std::mem::take(&mut self.in_flight);
         self.account.requests.add(RequestOutcome::Unanswered, unanswered.requests as u64);
         self.account.ledger.fail_many(unanswered.records, Cause::Unanswered);
+        let warmup = self.account.warmup.in_flight();
+        self.account.warmup.fail_many(warmup, Cause::Unanswered);
+        self.return_room();
     }
 
     fn give_up_waiting(&mut self, otherwise: Cause) {
@@ -315,7 +305,7 @@ impl Engine {
         waiting.extend(std::iter::from_fn(|| self.retries.pop()));
         waiting.extend(self.batch.seal(FlushReason::Drain).records);
         for record in waiting {
-            self.account.ledger.fail(&record, otherwise);
+            self.account.note(record.intended, |ledger| ledger.fail(&record, otherwise));
         }
     }
 
@@ -328,7 +318,7 @@ impl Engine {
             self.backlog.hurry();
         }
         for shard in self.backlog.shards().skip(self.accounts.len()) {
-            self.accounts.push(self.account.shard(shard.id));
+            self.accounts.push(self.account.shard(self.stream, shard.id));
         }
     }
 
@@ -357,7 +347,7 @@ impl Engine {
 
     /// When to come back, if no answer comes before.
     #[must_use]
-    pub fn next_wake(&self) -> Option<Nanos> {
+    pub fn next_wake(&mut self) -> Option<Nanos> {
         let linger = self.batch.linger_ends().filter(|_| self.has_room());
         let sweep = (self.unsettled() > 0).then_some(self.next_sweep);
         // A batch that is full waits for an answer, not for its shards.
@@ -381,7 +371,8 @@ impl Engine {
         Snapshot {
             elapsed: now,
             span: self.pacer.span(now),
-            scheduled: self.pacer.scheduled(self.last_issue),
+            scheduled: self.pacer.scheduled(),
+            target_rps: self.pacer.rate_at(now),
             draining: self.draining,
             unsettled: self.unsettled(),
             backlog_records: self.waiting() + self.batch.len(),

@@ -22,6 +22,8 @@ pub(super) struct Wiring {
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Where it asks for a new shard map.
     pub stale: Arc<tokio::sync::Notify>,
+    /// Where lanes tell each other that there is room in flight again.
+    pub freed: Arc<tokio::sync::Notify>,
     /// How long the drain may take.
     pub drain_timeout: Nanos,
 }
@@ -61,6 +63,9 @@ impl<S: PutRecords> Lane<S> {
 
     /// One turn: obey, send what is due, wait for what comes next. Tells whether to go on.
     async fn step(&mut self) -> bool {
+        let freed = Arc::clone(&self.wiring.freed);
+        // Made before the engine looks for room, so that none is freed unheard in between.
+        let freed = freed.notified();
         self.obey();
         let now = self.now();
         while let Some(request) = self.engine.poll(now) {
@@ -80,7 +85,7 @@ impl<S: PutRecords> Lane<S> {
         if now >= self.next_publish {
             self.publish();
         }
-        self.wait().await;
+        self.wait(freed).await;
         true
     }
 
@@ -110,7 +115,7 @@ impl<S: PutRecords> Lane<S> {
         });
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self, freed: tokio::sync::futures::Notified<'_>) {
         let mut wake = self.next_publish;
         wake = wake.min(self.engine.next_wake().unwrap_or(wake));
         wake = wake.min(self.drain_ends.unwrap_or(wake));
@@ -119,6 +124,7 @@ impl<S: PutRecords> Lane<S> {
             Some(sent) = self.sends.join_next(), if !self.sends.is_empty() => self.settle(sent),
             // The sender of control lives as long as the run; if it were gone, sleeping is right.
             Ok(()) = self.wiring.control.changed() => {}
+            () = freed, if self.engine.waits_for_room() => {}
             () = tokio::time::sleep_until(wake) => {}
         }
         while let Some(sent) = self.sends.try_join_next() {
@@ -132,6 +138,7 @@ impl<S: PutRecords> Lane<S> {
             && !self.engine.is_done()
         {
             self.engine.settle(request, answer, self.now());
+            self.wiring.freed.notify_waiters();
             if self.engine.take_map_is_stale() {
                 self.wiring.stale.notify_one();
             }

@@ -17,21 +17,25 @@ mod ledger;
 mod pacer;
 mod record;
 mod retry;
+mod room;
 mod shard_limit;
 mod snapshot;
+mod windows;
 
-pub use account::{Account, Counts, Durations, EntryOutcome, RequestOutcome, ShardAccount};
+pub use account::{Account, Counts, Durations, EntryOutcome, Holdup, RequestOutcome, ShardAccount};
 pub use aggregate::AggregateSize;
 pub use backlog::{Backlog, Packing, Taken};
 pub use batch::{Batch, BatchBounds, Entry, FlushReason, SealedBatch};
-pub use encode::Encoder;
-pub use engine::{Bounds, Engine, EngineConfig, Request};
+pub use encode::{Encoder, Wire};
+pub use engine::{Engine, EngineConfig, Request};
 pub use ledger::{Cause, Ledger};
 pub use pacer::{Pace, Pacer};
 pub use record::Record;
 pub use retry::{RetryPolicy, RetryQueue, Verdict};
+pub use room::{Bounds, Room};
 pub use shard_limit::{ShardLimit, ShardQuota};
 pub use snapshot::Snapshot;
+pub use windows::{Window, Windows};
 
 use crate::kinesis::{PutRecords, RequestError, ShardMap};
 use crate::load::Nanos;
@@ -40,16 +44,16 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// A running producer: one or more engines, each in a task of its own.
+/// A running producer: an engine for each load, each in a task of its own.
 #[derive(Debug)]
 pub struct Producer {
-    control: watch::Sender<Control>,
+    steering: Steering,
     lanes: JoinSet<Ending>,
-    snapshots: Vec<watch::Receiver<Arc<Snapshot>>>,
-    stale: Arc<Notify>,
+    observer: Observer,
+    ending: Ending,
 }
 
-/// What the lanes are told.
+/// What a lane is told.
 #[derive(Clone, Debug)]
 struct Control {
     phase: Phase,
@@ -76,7 +80,13 @@ pub struct Ending {
 pub struct Observer(Vec<watch::Receiver<Arc<Snapshot>>>);
 
 impl Observer {
-    /// The sum of all engines' latest snapshots, at most a fifth of a second old.
+    /// The latest snapshot of each load, at most a fifth of a second old.
+    #[must_use]
+    pub fn loads(&self) -> Vec<Arc<Snapshot>> {
+        self.0.iter().map(|lane| lane.borrow().clone()).collect()
+    }
+
+    /// The sum of the latest snapshots.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut sum = Snapshot::empty();
@@ -88,68 +98,68 @@ impl Observer {
 }
 
 impl Producer {
-    /// Starts an engine for each configuration; they share the run that began at `start`.
+    /// Starts an engine for each load, with what sends its requests; they share the run that began at
+    /// `start`. When one ends by an error, all end.
     ///
     /// # Panics
-    /// Outside a Tokio runtime, or without a configuration.
+    /// Outside a Tokio runtime.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the lanes are the tasks of the producer")]
-    pub fn start<S: PutRecords>(
-        configs: Vec<EngineConfig>,
-        sender: &S,
-        start: Instant,
-        drain_timeout: Nanos,
-    ) -> Self {
-        let map = configs[0].map.clone();
-        let (control, _) = watch::channel(Control { phase: Phase::Run, map, map_version: 0 });
-        let stale = Arc::new(Notify::new());
+    pub fn start<S: PutRecords>(loads: Vec<(EngineConfig, S)>, start: Instant, drain_timeout: Nanos) -> Self {
+        let freed = Arc::new(Notify::new());
+        let mut steering = Steering(Vec::new());
         let mut lanes = JoinSet::new();
         let mut snapshots = Vec::new();
-        for config in configs {
+        for (config, sender) in loads {
+            let map = config.map.clone();
+            let (control, orders) = watch::channel(Control { phase: Phase::Run, map, map_version: 0 });
             let (publisher, snapshot) = watch::channel(Arc::new(Snapshot::empty()));
+            let stale = Arc::new(Notify::new());
             snapshots.push(snapshot);
+            steering.0.push(MapSteering { control, stale: Arc::clone(&stale) });
             let wiring = lane::Wiring {
-                control: control.subscribe(),
+                control: orders,
                 snapshots: publisher,
-                stale: Arc::clone(&stale),
+                stale,
+                freed: Arc::clone(&freed),
                 drain_timeout,
             };
-            lanes.spawn(lane::run(Engine::new(config), sender.clone(), start, wiring));
+            lanes.spawn(lane::run(Engine::new(config), sender, start, wiring));
         }
-        Self { control, lanes, snapshots, stale }
+        Self { steering, lanes, observer: Observer(snapshots), ending: Ending::default() }
     }
 
     /// A reader of what is counted.
     #[must_use]
     pub fn observer(&self) -> Observer {
-        Observer(self.snapshots.clone())
+        self.observer.clone()
     }
 
     /// A handle that steers the producer.
     #[must_use]
     pub fn steering(&self) -> Steering {
-        Steering { control: self.control.clone(), stale: Arc::clone(&self.stale) }
+        self.steering.clone()
     }
 
-    /// Waits until every engine has ended.
+    /// Waits until every engine has ended. It may be dropped and called again.
     pub async fn finished(&mut self) -> Ending {
-        let mut ending = Ending::default();
         while let Some(lane) = self.lanes.join_next().await {
             match lane {
-                Ok(one) => ending.fatal = ending.fatal.or(one.fatal),
+                Ok(Ending { fatal: Some(error) }) => {
+                    self.ending.fatal.get_or_insert(error);
+                    self.steering.drain();
+                }
+                Ok(Ending { fatal: None }) => {}
                 Err(error) => tracing::error!(%error, "an engine broke off"),
             }
         }
-        ending
+        self.ending.clone()
     }
 }
 
-/// Steers a running producer.
+/// Steers a running producer: all its loads, or the shard map of each.
 #[derive(Clone, Debug)]
-pub struct Steering {
-    control: watch::Sender<Control>,
-    stale: Arc<Notify>,
-}
+pub struct Steering(Vec<MapSteering>);
 
 impl Steering {
     /// Ends generating and settles what is on its way, within the drain timeout.
@@ -163,10 +173,27 @@ impl Steering {
     }
 
     fn enter(&self, phase: Phase) {
-        self.control.send_modify(|control| control.phase = control.phase.max(phase));
+        for load in &self.0 {
+            load.control.send_modify(|control| control.phase = control.phase.max(phase));
+        }
     }
 
-    /// Gives the engines a new shard map, if it differs from theirs. Tells whether it did.
+    /// The shard map of each load.
+    #[must_use]
+    pub fn maps(&self) -> &[MapSteering] {
+        &self.0
+    }
+}
+
+/// Keeps the shard map of a load up to date.
+#[derive(Clone, Debug)]
+pub struct MapSteering {
+    control: watch::Sender<Control>,
+    stale: Arc<Notify>,
+}
+
+impl MapSteering {
+    /// Gives the engine a new shard map, if it differs from its own. Tells whether it did.
     #[must_use]
     pub fn reshard(&self, map: ShardMap) -> bool {
         self.control.send_if_modified(|control| {
@@ -179,7 +206,7 @@ impl Steering {
         })
     }
 
-    /// Waits until an engine saw that its shard map is out of date.
+    /// Waits until the engine saw that its shard map is out of date.
     pub async fn map_is_stale(&self) {
         self.stale.notified().await;
     }

@@ -9,6 +9,8 @@ pub struct Record {
     pub n: u64,
     /// When it was meant to start.
     pub intended: Nanos,
+    /// How long after that it was made, in microseconds: the schedule lag.
+    pub lag_micros: u32,
     /// The length of its payload in bytes.
     pub payload_len: u32,
     /// The length of its partition key in bytes.
@@ -30,6 +32,7 @@ impl Record {
         Self {
             n,
             intended,
+            lag_micros: 0,
             payload_len: u32::try_from(payload_len).unwrap_or(u32::MAX),
             key_len: u16::try_from(key_len).unwrap_or(u16::MAX),
             attempts: 0,
@@ -37,6 +40,19 @@ impl Record {
             fate_open: false,
             possible_duplicate: false,
         }
+    }
+
+    /// The same record, made at `now`.
+    #[must_use]
+    pub fn made_at(self, now: Nanos) -> Self {
+        let lag = now.saturating_sub(self.intended) / 1000;
+        Self { lag_micros: u32::try_from(lag).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// When it was made, to the microsecond below.
+    #[must_use]
+    pub fn made(&self) -> Nanos {
+        self.intended + Nanos::from(self.lag_micros) * 1000
     }
 
     /// Its size as Kinesis counts it: data plus partition key, in bytes.

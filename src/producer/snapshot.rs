@@ -1,4 +1,4 @@
-use super::Account;
+use super::{Account, Holdup};
 use crate::load::Nanos;
 
 /// All that is counted, at one moment: what every observer reads.
@@ -10,6 +10,8 @@ pub struct Snapshot {
     pub span: Nanos,
     /// Records that the schedule made due.
     pub scheduled: u64,
+    /// The rate that the schedule offers, in records per second; `None` where none is set.
+    pub target_rps: Option<f64>,
     /// Whether only the drain is left.
     pub draining: bool,
     /// Records made and not settled, counted where they are.
@@ -32,12 +34,13 @@ impl Snapshot {
             elapsed: 0,
             span: 0,
             scheduled: 0,
+            target_rps: None,
             draining: false,
             unsettled: 0,
             backlog_records: 0,
             in_flight_requests: 0,
             in_flight_bytes: 0,
-            account: Account::new(),
+            account: Account::new(0),
         }
     }
 
@@ -46,6 +49,10 @@ impl Snapshot {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.span = self.span.max(other.span);
         self.scheduled += other.scheduled;
+        self.target_rps = match (self.target_rps, other.target_rps) {
+            (Some(mine), Some(theirs)) => Some(mine + theirs),
+            (mine, theirs) => mine.or(theirs),
+        };
         self.draining |= other.draining;
         self.unsettled += other.unsettled;
         self.backlog_records += other.backlog_records;
@@ -63,15 +70,34 @@ impl Snapshot {
         self.scheduled == ledger.generated + ledger.dropped && ledger.in_flight() == 0 && self.unsettled == 0
     }
 
-    /// Acked records per second of the schedule. What the drain made up for is left out: a record that
-    /// started on time counts whenever its answer comes, one that had to wait only if it was acked
-    /// before the schedule ended.
+    /// Acked records per second of the schedule, the warmup left out. So is what the drain made up for: a
+    /// record that started on time counts whenever its answer comes, one that had to wait only if it was
+    /// acked before the schedule ended.
     #[must_use]
     pub fn achieved_rps(&self) -> f64 {
-        if self.span == 0 {
-            return 0.0;
-        }
-        let timely = self.account.ledger.acked - self.account.acked_late;
-        timely as f64 * 1e9 / self.span as f64
+        let span = self.measured_span();
+        let account = &self.account;
+        let timely = account.ledger.acked - account.warmup.acked - account.acked_late;
+        if span == 0 { 0.0 } else { timely as f64 * 1e9 / span as f64 }
+    }
+
+    /// Records per second of the schedule that fell due, the warmup left out.
+    #[must_use]
+    pub fn scheduled_rps(&self) -> f64 {
+        let span = self.measured_span();
+        let warmup = self.account.warmup.generated + self.account.warmup.dropped;
+        if span == 0 { 0.0 } else { (self.scheduled - warmup) as f64 * 1e9 / span as f64 }
+    }
+
+    /// The share of the run in which something held records back.
+    #[must_use]
+    pub fn held_share(&self, holdup: Holdup) -> f64 {
+        if self.elapsed == 0 { 0.0 } else { self.account.held.of(holdup) as f64 / self.elapsed as f64 }
+    }
+
+    /// How long the schedule has lasted after the warmup.
+    #[must_use]
+    pub fn measured_span(&self) -> Nanos {
+        self.span.saturating_sub(self.account.warmup_span)
     }
 }

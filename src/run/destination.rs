@@ -1,79 +1,144 @@
 use super::RunError;
-#[cfg(feature = "embedded")]
-use super::largest_entry;
-#[cfg(feature = "embedded")]
-use crate::kinesis::embedded::{self, Embedded};
-#[cfg(feature = "embedded")]
-use crate::kinesis::limits::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
+use super::lines::Lines;
 use crate::kinesis::protocol::StreamRef;
-use crate::kinesis::{Client, ClientConfig, Reach, ShardMap, StreamError, StreamInfo};
+use crate::kinesis::{Answer, Client, ClientConfig, PutRecords, Reach, ShardMap, StreamError, StreamInfo};
 use crate::plan::{Plan, Target};
 use crate::tick::Source;
+use bytes::Bytes;
 use std::time::Duration;
+#[cfg(feature = "embedded")]
+use {
+    super::engines::largest_entry,
+    crate::kinesis::embedded::{self, Embedded},
+    crate::kinesis::limits::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND},
+    crate::plan::Offer,
+};
 
-/// Where the load goes: the client, what the stream said, and the embedded Kinesis if that is it.
-pub(super) struct Destination {
-    pub(super) client: Client,
-    pub(super) stream: StreamRef,
-    pub(super) info: StreamInfo,
-    pub(super) map: ShardMap,
+/// Where the loads go, and the embedded Kinesis if that is it.
+pub(super) struct Destinations {
+    /// One for each load.
+    pub(super) loads: Vec<Destination>,
     #[cfg(feature = "embedded")]
     _embedded: Option<Embedded>,
 }
 
-impl Destination {
-    /// Finds the stream, or starts the embedded Kinesis, and asks what it takes.
-    pub(super) async fn reach(plan: &Plan, source: &Source) -> Result<Self, RunError> {
-        #[cfg(not(feature = "embedded"))]
-        let _ = source;
-        #[cfg(feature = "embedded")]
-        let mut own = None;
-        let (stream, reach) = match &plan.target {
-            Target::Stream { stream, endpoint_url, region, profile } => {
+/// Where a load goes, and what the stream said.
+#[derive(Clone)]
+pub(super) struct Destination {
+    pub(super) to: Sink,
+    pub(super) stream: StreamRef,
+    /// Its place among the run's streams.
+    pub(super) place: usize,
+    pub(super) info: StreamInfo,
+    pub(super) map: ShardMap,
+}
+
+/// What takes the records.
+#[derive(Clone)]
+pub(super) enum Sink {
+    Stream(Client),
+    Lines(Lines),
+}
+
+impl PutRecords for Sink {
+    async fn put_records(&self, body: Bytes) -> Answer {
+        match self {
+            Self::Stream(client) => client.put_records(body).await,
+            Self::Lines(lines) => lines.put_records(body).await,
+        }
+    }
+}
+
+impl Sink {
+    /// The client, if it is a stream.
+    pub(super) fn client(&self) -> Option<&Client> {
+        match self {
+            Self::Stream(client) => Some(client),
+            Self::Lines(_) => None,
+        }
+    }
+}
+
+impl Destinations {
+    /// Finds the streams, or starts the embedded Kinesis, and asks what they take.
+    pub(super) async fn reach(plan: &Plan, sources: &[Source]) -> Result<Self, RunError> {
+        match &plan.target {
+            Target::Streams { endpoint_url, region, profile } => {
                 let (endpoint_url, region, profile) = (endpoint_url.clone(), region.clone(), profile.clone());
-                (stream.clone(), Reach::Aws { endpoint_url, region, profile })
+                let loads = streams(plan, &Reach::Aws { endpoint_url, region, profile }).await?;
+                Ok(Self {
+                    loads,
+                    #[cfg(feature = "embedded")]
+                    _embedded: None,
+                })
+            }
+            Target::Lines(to) => {
+                let lines = Lines::open(to)
+                    .map_err(|error| RunError::Plan(format!("--to cannot be written: {error}")))?;
+                let destination = Destination {
+                    stream: StreamRef::Name(lines.name().to_owned()),
+                    place: 0,
+                    to: Sink::Lines(lines),
+                    info: StreamInfo::of_no_stream(),
+                    map: ShardMap::even(1),
+                };
+                Ok(Self {
+                    loads: vec![destination; plan.loads.len()],
+                    #[cfg(feature = "embedded")]
+                    _embedded: None,
+                })
             }
             #[cfg(feature = "embedded")]
             Target::Embedded { shards, keep_bytes } => {
-                let shards = shards.unwrap_or_else(|| enough_shards(plan, source));
+                let shards = shards.unwrap_or_else(|| enough_shards(plan, sources));
                 let server = Embedded::start(shards, *keep_bytes).await?;
                 let (key, secret) = embedded::CREDENTIALS;
                 let reach = Reach::Loopback { url: server.url(), region: embedded::REGION, key, secret };
-                own = Some(server);
-                (StreamRef::Name(embedded::STREAM.to_owned()), reach)
+                let mut one = stream(plan, StreamRef::Name(embedded::STREAM.to_owned()), 0, reach).await?;
+                one.info.limits.request_bytes =
+                    one.info.limits.request_bytes.min(embedded::MAX_REQUEST_BYTES);
+                Ok(Self { loads: vec![one; plan.loads.len()], _embedded: Some(server) })
             }
             #[cfg(not(feature = "embedded"))]
             Target::Embedded { .. } => {
-                return Err(RunError::Plan("this build has no embedded Kinesis; name a --stream".to_owned()));
+                let _ = sources;
+                Err(RunError::Plan("this build has no embedded Kinesis; name a --stream".to_owned()))
             }
-        };
-        let config = ClientConfig {
-            stream: stream.clone(),
-            reach,
-            max_connections: plan.max_connections,
-            connect_timeout: plan.connect_timeout,
-            attempt_timeout: plan.attempt_timeout,
-        };
-        let client = Client::connect(&config).await?;
-        #[cfg_attr(
-            not(feature = "embedded"),
-            expect(unused_mut, reason = "only the embedded one is narrowed")
-        )]
-        let mut info = patiently(|| client.describe()).await?;
-        #[cfg(feature = "embedded")]
-        if own.is_some() {
-            info.limits.request_bytes = info.limits.request_bytes.min(embedded::MAX_REQUEST_BYTES);
         }
-        let map = patiently(|| client.shard_map()).await?;
-        Ok(Self {
-            client,
-            stream,
-            info,
-            map,
-            #[cfg(feature = "embedded")]
-            _embedded: own,
-        })
     }
+}
+
+/// The stream of each load; loads of one stream share its client.
+async fn streams(plan: &Plan, reach: &Reach) -> Result<Vec<Destination>, RunError> {
+    let mut loads: Vec<Destination> = Vec::new();
+    for load in &plan.loads {
+        let Some(name) = &load.stream else {
+            return Err(RunError::Plan(format!("load {} names no stream", load.name)));
+        };
+        let known = loads.iter().find(|one| one.stream == *name).cloned();
+        let one = if let Some(one) = known {
+            one
+        } else {
+            let place = loads.iter().map(|one| one.place + 1).max().unwrap_or(0);
+            stream(plan, name.clone(), place, reach.clone()).await?
+        };
+        loads.push(one);
+    }
+    Ok(loads)
+}
+
+async fn stream(plan: &Plan, stream: StreamRef, place: usize, reach: Reach) -> Result<Destination, RunError> {
+    let config = ClientConfig {
+        stream: stream.clone(),
+        reach,
+        max_connections: plan.max_connections,
+        connect_timeout: plan.connect_timeout,
+        attempt_timeout: plan.attempt_timeout,
+    };
+    let client = Client::connect(&config).await?;
+    let info = patiently(|| client.describe()).await?;
+    let map = patiently(|| client.shard_map()).await?;
+    Ok(Destination { to: Sink::Stream(client), stream, place, info, map })
 }
 
 /// Asks up to four times, over some three seconds, where asking again may help: a sidecar may start
@@ -94,19 +159,21 @@ where
     ask().await
 }
 
-/// As many shards as take the load with room for its unevenness: hashed keys give a shard a Poisson
+/// As many shards as take the loads with room for their unevenness: hashed keys give a shard a Poisson
 /// number of entries a second, so 40 % more than the mean and three standard deviations must fit.
 #[cfg(feature = "embedded")]
-fn enough_shards(plan: &Plan, source: &Source) -> u32 {
-    const CLOSED_LOOP: u32 = 64;
+fn enough_shards(plan: &Plan, sources: &[Source]) -> u32 {
+    const UNKNOWN_RATE: u32 = 64;
     const MOST: u32 = 10_000;
-    let Some(rate) = plan.rate else { return CLOSED_LOOP };
-    // An aggregate is one Kinesis record, full or as full as it gets while it lingers.
-    let per_entry =
-        plan.aggregate_bytes.map_or(1.0, |full| (full as f64 / source.max_record_bytes() as f64).max(1.0));
-    let entries = rate.per_second() / per_entry;
-    let by_bytes = f64::from(SHARD_BYTES_PER_SECOND) / largest_entry(plan, source).max(1) as f64;
-    let takes = f64::from(SHARD_RECORDS_PER_SECOND).min(by_bytes.max(1.0).floor());
+    let (mut entries, mut takes) = (0.0, f64::from(SHARD_RECORDS_PER_SECOND));
+    for (load, source) in plan.loads.iter().zip(sources) {
+        let Offer::Open(shape, _) = &load.offer else { return UNKNOWN_RATE };
+        // An aggregate is one Kinesis record, full or as full as it gets while it lingers.
+        let full = load.aggregate_bytes.map(|full| full as f64 / source.max_record_bytes() as f64);
+        entries += shape.peak() / full.unwrap_or(1.0).max(1.0);
+        let by_bytes = f64::from(SHARD_BYTES_PER_SECOND) / largest_entry(load, source).max(1) as f64;
+        takes = takes.min(by_bytes.max(1.0).floor());
+    }
     let fits = |shards: &u32| {
         let mean = entries / f64::from(*shards);
         mean * 1.4 + 3.0 * mean.sqrt() <= takes

@@ -4,13 +4,15 @@
 use crate::harness::Stored;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tickgen::kinesis::protocol::StreamRef;
 use tickgen::kinesis::{
     Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, Shard, ShardId, ShardMap,
 };
-use tickgen::load::{MILLISECOND, Nanos, Rate, SECOND, Schedule, Stride};
+use tickgen::load::{Arrivals, MILLISECOND, Nanos, Rate, SECOND, Schedule, Shape, Stride};
 use tickgen::producer::{
-    AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, ShardQuota,
+    AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, Room,
+    ShardQuota, Wire,
 };
 use tickgen::tick::{Draws, EventTime, Keys, Source, Ticks, TimeZone};
 
@@ -74,6 +76,10 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     })
 }
 
+fn constant(rate: Rate) -> Schedule {
+    Schedule::new(Shape::constant(rate), Arrivals::Even, 0)
+}
+
 fn source(scenario: &Scenario) -> Source {
     let tickers: Vec<String> = ["AAPL", "AMZN", "TBV"].map(str::to_owned).to_vec();
     let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
@@ -93,12 +99,14 @@ fn engine(scenario: &Scenario) -> Engine {
     let rate = Rate::from_thousandths(scenario.thousandths).unwrap();
     let span = scenario.millis * MILLISECOND;
     let pace = if scenario.closed_loop {
-        Pace::Closed { total: 20_000, until: span }
+        Pace::Closed { total: 20_000, until: span, waiting: scenario.backlog }
     } else {
-        Pace::Open(Schedule::constant(rate, Schedule::count_within(rate, span)))
+        Pace::Open(constant(rate).until(span))
     };
     Engine::new(EngineConfig {
         stream: StreamRef::Name("s".into()),
+        stream_place: 0,
+        wire: Wire::PutRecords,
         map: ShardMap::even(scenario.shards),
         pace,
         stride: Stride::WHOLE,
@@ -112,7 +120,12 @@ fn engine(scenario: &Scenario) -> Engine {
             backoff: 50 * MILLISECOND,
             max_backoff: 2 * SECOND,
         },
-        bounds: Bounds { backlog: scenario.backlog, requests: scenario.requests, bytes: 1 << 20 },
+        room: Arc::new(Room::new(Bounds {
+            backlog: scenario.backlog,
+            requests: scenario.requests,
+            bytes: 1 << 20,
+        })),
+        warmup: 0,
         seed: scenario.seed,
     })
 }
@@ -359,18 +372,24 @@ fn engines_share_the_records_out() {
 fn engine_with_stride(scenario: &Scenario, stride: Stride) -> Engine {
     let source = source(scenario);
     let rate = Rate::from_thousandths(scenario.thousandths).unwrap();
-    let total = Schedule::count_within(rate, scenario.millis * MILLISECOND);
     Engine::new(EngineConfig {
         stream: StreamRef::Name("s".into()),
+        stream_place: 0,
+        wire: Wire::PutRecords,
         map: ShardMap::even(scenario.shards),
-        pace: Pace::Open(Schedule::constant(rate, total)),
+        pace: Pace::Open(constant(rate).until(scenario.millis * MILLISECOND)),
         stride,
         source,
         packing: Packing::Single,
         batch: BatchBounds { entries: 500, bytes: 100_000, linger: 10 * MILLISECOND },
         quota: None,
         retry: RetryPolicy { record_ttl: SECOND, max_attempts: 3, backoff: 1, max_backoff: 1 },
-        bounds: Bounds { backlog: scenario.backlog, requests: scenario.requests, bytes: 1 << 20 },
+        room: Arc::new(Room::new(Bounds {
+            backlog: scenario.backlog,
+            requests: scenario.requests,
+            bytes: 1 << 20,
+        })),
+        warmup: 0,
         seed: scenario.seed,
     })
 }

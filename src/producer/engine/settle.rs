@@ -11,6 +11,7 @@ impl Engine {
     /// Settles the records of a request by its answer.
     #[expect(clippy::needless_pass_by_value, reason = "a settled request is used up")]
     pub fn settle(&mut self, request: Request, answer: Answer, now: Nanos) {
+        self.room.return_request(request.room);
         self.in_flight.requests -= 1;
         self.in_flight.bytes -= request.body.len();
         self.in_flight.records -= request.records.len() as u64;
@@ -24,6 +25,7 @@ impl Engine {
             }
             Answer::Failed(error) => self.settle_failed(&request, error, now),
         }
+        self.return_room();
     }
 
     fn settle_entries(&mut self, request: &Request, answers: &[EntryAnswer], now: Nanos) {
@@ -38,9 +40,11 @@ impl Engine {
                     self.account.accepted_bytes += u64::from(entry.bytes);
                     let mut place = self.accounts[entry.slot as usize];
                     if self.backlog.shard(entry.slot).id != *shard {
-                        self.account.ledger.misrouted += own.len() as u64;
+                        for record in own {
+                            self.account.note(record.intended, |ledger| ledger.misrouted += 1);
+                        }
                         self.map_is_stale = true;
-                        place = self.account.shard(*shard);
+                        place = self.account.shard(self.stream, *shard);
                     }
                     self.ack(own, place, request.sent, now);
                 }
@@ -61,13 +65,12 @@ impl Engine {
 
     fn ack(&mut self, records: &[Record], place: usize, sent: Nanos, now: Nanos) {
         let count = records.len() as u64;
-        self.account.ledger.ack(count);
         self.pacer.acked(now);
-        self.account.service_time.record(now - sent, count);
-        let ended = self.pacer.ended().is_some_and(|end| now > end);
-        for record in records {
-            self.account.acked_late += u64::from(ended && sent > record.intended + self.on_time);
-            self.account.response_time.record(now.saturating_sub(record.intended), 1);
+        self.account.ack(records, sent, now);
+        if self.pacer.ended().is_some_and(|end| now > end) {
+            let late = records.iter().filter(|record| sent > record.intended + self.on_time);
+            self.account.acked_late +=
+                late.filter(|record| self.account.measures(record.intended)).count() as u64;
         }
         let shard = &mut self.account.shards[place];
         shard.accepted += 1;
@@ -86,7 +89,9 @@ impl Engine {
         }
         let cause = Cause::Request(error.kind);
         if error.kind == RequestErrorKind::Fatal {
-            self.account.ledger.fail_many(request.records.len() as u64, cause);
+            for record in &request.records {
+                self.account.note(record.intended, |ledger| ledger.fail_many(1, cause));
+            }
             self.fatal.get_or_insert(error);
             self.stop(now);
             self.give_up_waiting(cause);
@@ -111,13 +116,17 @@ impl Engine {
             record.fate_open |= fate_open;
             let draw = self.jitter.unit(record.n ^ u64::from(record.attempts) << 48);
             match self.retry.verdict(&record, now, draw) {
-                Verdict::Resend(_) if self.fatal.is_some() => self.account.ledger.fail(&record, cause),
+                Verdict::Resend(_) if self.fatal.is_some() => {
+                    self.account.note(record.intended, |ledger| ledger.fail(&record, cause));
+                }
                 Verdict::Resend(at) => {
                     self.retries.push(record, at);
                     resent = true;
                 }
-                Verdict::Expired => self.account.ledger.expire(&record),
-                Verdict::Exhausted => self.account.ledger.fail(&record, cause),
+                Verdict::Expired => self.account.note(record.intended, |ledger| ledger.expire(&record)),
+                Verdict::Exhausted => {
+                    self.account.note(record.intended, |ledger| ledger.fail(&record, cause));
+                }
             }
         }
         resent

@@ -1,3 +1,5 @@
+//! Random numbers that depend on nothing but the seed and what they are for.
+
 /// Random numbers that are a function of the seed and the record number alone.
 ///
 /// `SplitMix64` (Steele, Lea, Flood 2014) entered at position *n*: unlike a generator that is

@@ -1,0 +1,258 @@
+use super::verdict::Limit;
+use crate::producer::{Counts, Durations, EntryOutcome, FlushReason, RequestOutcome, Snapshot, Window};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What is counted and measured, of one load or of all together. Counts are user records unless their
+/// name says otherwise.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// Records per second that were to be offered: of a constant rate that rate, of a shape or a
+    /// replayed file what it made due; absent in a closed loop.
+    pub target_rps: Option<f64>,
+    /// Acked records per second of the schedule, warmup and drain left out.
+    pub achieved_rps: f64,
+    /// Acked records left out of the rate: they could not start on time and were acked in the drain.
+    pub acked_late: u64,
+    /// Seconds from start to end, the drain included.
+    pub elapsed_s: f64,
+    /// Seconds of the schedule, the drain left out.
+    pub schedule_s: f64,
+    /// Seconds of the warmup, which the times, ratios and rates leave out.
+    pub warmup_s: f64,
+    /// Records that fell due.
+    pub scheduled: u64,
+    /// Records that were made.
+    pub generated: u64,
+    /// Records that fell due and were not made, for want of room in the backlog.
+    pub dropped: u64,
+    /// Records that the stream said it stored.
+    pub acked: u64,
+    /// Records given up after their attempts, by a fatal error or at the end of the drain.
+    pub failed: u64,
+    /// Records given up because their time to live passed.
+    pub expired: u64,
+    /// Failed plus expired.
+    pub lost: u64,
+    /// Lost records by their last cause.
+    pub lost_by_cause: BTreeMap<&'static str, u64>,
+    /// Lost over generated.
+    pub error_ratio: f64,
+    /// Dropped over scheduled.
+    pub dropped_ratio: f64,
+    /// Records sent again after an answer that left their fate open.
+    pub possible_duplicates: u64,
+    /// Acked records that a shard other than the expected one took.
+    pub misrouted: u64,
+    /// Whether every count adds up and nothing is left on its way.
+    pub balanced: bool,
+    /// Answered requests.
+    pub requests: u64,
+    /// Answered requests by outcome.
+    pub requests_by_outcome: BTreeMap<&'static str, u64>,
+    /// Kinesis records that were stored.
+    pub kinesis_records: u64,
+    /// Their bytes, data plus partition keys.
+    pub bytes: u64,
+    /// Answered entries by code.
+    pub entries_by_code: BTreeMap<&'static str, u64>,
+    /// Entries that failed and whose records were kept to be sent again.
+    pub retried_entries: u64,
+    /// Entries rejected for the rate.
+    pub throttled_entries: u64,
+    /// Throttled over answered entries.
+    pub throttled_ratio: f64,
+    /// Batches by why they left.
+    pub flushes: BTreeMap<&'static str, u64>,
+    /// Acked records by the time from their intended start to the answer; of each, the sum of the next
+    /// three.
+    pub response_time_ms: TimeSummary,
+    /// Acked records by the time from their intended start until they were made.
+    pub schedule_lag_ms: TimeSummary,
+    /// Acked records by the time from then to the start of their successful attempt.
+    pub queue_time_ms: TimeSummary,
+    /// Acked records by the time of their successful attempt.
+    pub service_time_ms: TimeSummary,
+    /// All records made, acked or not, by how long after their intended start that was.
+    pub start_lateness_ms: TimeSummary,
+    /// What kept the load from going faster.
+    pub limit: Limit,
+    /// Per shard.
+    pub shards: Vec<ShardSummary>,
+}
+
+/// Percentiles in milliseconds, three significant digits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(missing_docs)] // percentiles, by name
+pub struct TimeSummary {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+    pub mean: f64,
+    /// Records measured.
+    pub count: u64,
+}
+
+/// One shard's part.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ShardSummary {
+    /// The stream's name or ARN, where the run has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Its id.
+    pub id: String,
+    /// User records that it stored.
+    pub acked: u64,
+    /// Kinesis records that it stored.
+    pub accepted: u64,
+    /// Kinesis records that it throttled.
+    pub throttled: u64,
+}
+
+/// What happened in a window of time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct WindowSummary {
+    /// Seconds from the start of the run to its start.
+    pub at_s: f64,
+    /// How many seconds it was.
+    pub span_s: f64,
+    /// Records made in it.
+    pub generated: u64,
+    /// Records acked in it.
+    pub acked: u64,
+    /// Records given up in it.
+    pub lost: u64,
+    /// Records dropped in it.
+    pub dropped: u64,
+    /// Entries throttled in it.
+    pub throttled_entries: u64,
+    /// Entries kept in it to be sent again.
+    pub retried_entries: u64,
+    /// Response times of the records acked in it, to a percent.
+    pub response_time_ms: WindowTimes,
+}
+
+/// Percentiles in milliseconds, to a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[allow(missing_docs)] // percentiles, by name
+pub struct WindowTimes {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+impl TimeSummary {
+    pub(super) fn new(times: &Durations) -> Self {
+        let histogram = times.histogram();
+        let at = |quantile| millis(histogram.value_at_quantile(quantile));
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: millis(histogram.max()),
+            mean: times.mean_millis(),
+            count: histogram.len(),
+        }
+    }
+}
+
+impl WindowSummary {
+    /// The summary of a window.
+    #[must_use]
+    pub fn new(window: &Window) -> Self {
+        let at = |quantile| millis(window.response_micros(quantile));
+        Self {
+            at_s: window.from as f64 / 1e9,
+            span_s: window.span as f64 / 1e9,
+            generated: window.generated,
+            acked: window.acked,
+            lost: window.lost,
+            dropped: window.dropped,
+            throttled_entries: window.throttled,
+            retried_entries: window.retried,
+            response_time_ms: WindowTimes {
+                p50: at(0.5),
+                p90: at(0.9),
+                p99: at(0.99),
+                p999: at(0.999),
+                max: at(1.0),
+            },
+        }
+    }
+}
+
+fn millis(micros: u64) -> f64 {
+    micros as f64 / 1000.0
+}
+
+fn named<K: Copy + PartialEq, const N: usize>(
+    counts: &Counts<K, N>,
+    name: impl Fn(K) -> &'static str,
+) -> BTreeMap<&'static str, u64> {
+    counts.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| (name(kind), n)).collect()
+}
+
+pub(super) fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+impl Figures {
+    /// The figures of a snapshot. `target_rps`: the rate to be offered; `streams`: their names, if there
+    /// are several.
+    pub(super) fn new(last: &Snapshot, target_rps: Option<f64>, streams: &[String]) -> Self {
+        let account = &last.account;
+        let (ledger, warmup) = (&account.ledger, &account.warmup);
+        let shard = |shard: &crate::producer::ShardAccount| ShardSummary {
+            stream: if streams.len() > 1 { streams.get(shard.stream).cloned() } else { None },
+            id: shard.id.to_string(),
+            acked: shard.acked,
+            accepted: shard.accepted,
+            throttled: shard.throttled,
+        };
+        Self {
+            target_rps,
+            achieved_rps: last.achieved_rps(),
+            acked_late: account.acked_late,
+            elapsed_s: last.elapsed as f64 / 1e9,
+            schedule_s: last.span as f64 / 1e9,
+            warmup_s: account.warmup_span as f64 / 1e9,
+            scheduled: last.scheduled,
+            generated: ledger.generated,
+            dropped: ledger.dropped,
+            acked: ledger.acked,
+            failed: ledger.failed,
+            expired: ledger.expired,
+            lost: ledger.lost(),
+            lost_by_cause: ledger.lost_by_cause().map(|(cause, n)| (cause.name(), n)).collect(),
+            error_ratio: ratio(ledger.lost() - warmup.lost(), ledger.generated - warmup.generated),
+            dropped_ratio: ratio(
+                ledger.dropped - warmup.dropped,
+                last.scheduled.saturating_sub(warmup.generated + warmup.dropped),
+            ),
+            possible_duplicates: ledger.possible_duplicates,
+            misrouted: ledger.misrouted,
+            balanced: last.balances(),
+            requests: account.requests.total(),
+            requests_by_outcome: named(&account.requests, RequestOutcome::name),
+            kinesis_records: account.shards.iter().map(|shard| shard.accepted).sum(),
+            bytes: account.accepted_bytes,
+            entries_by_code: named(&account.entries, EntryOutcome::code),
+            retried_entries: account.retried_entries,
+            throttled_entries: account.throttled_entries,
+            throttled_ratio: ratio(account.throttled_entries, account.entries.total()),
+            flushes: named(&account.flushes, FlushReason::name),
+            response_time_ms: TimeSummary::new(&account.response_time),
+            schedule_lag_ms: TimeSummary::new(&account.schedule_lag),
+            queue_time_ms: TimeSummary::new(&account.queue_time),
+            service_time_ms: TimeSummary::new(&account.service_time),
+            start_lateness_ms: TimeSummary::new(&account.start_lateness),
+            limit: Limit::new(last, target_rps),
+            shards: account.shards.iter().map(shard).collect(),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+use crate::producer::{Holdup, Snapshot};
+use serde::Serialize;
+
+/// What kept a load from going faster, or from its target.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Limit {
+    /// Whether the load fell short: it missed 99 % of its target, dropped or lost records, or sent them
+    /// too late. A closed loop has no target, and always meets a limit.
+    pub fell_short: bool,
+    /// Whether tickgen or a bound of its own was what limited, rather than the stream.
+    pub generator: bool,
+    /// What limited it, the heaviest first; empty if it did not fall short.
+    pub by: Vec<LimitReason>,
+    /// The share of the run in which batches waited for room in flight.
+    pub in_flight_share: f64,
+    /// The share of the run in which all that waited, waited for its shard's limit.
+    pub shard_limit_share: f64,
+    /// The same for those who read, in a sentence.
+    pub text: String,
+}
+
+/// One thing that limited a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitReason {
+    /// tickgen made its records late: it had too little processor time.
+    Cpu,
+    /// Requests or bytes in flight were at their bound.
+    InFlightBound,
+    /// Records were dropped, as so many were made and not settled.
+    BacklogBound,
+    /// The limit that tickgen keeps for each shard.
+    ShardLimit,
+    /// The stream throttled, failed, or did not answer.
+    Stream,
+}
+
+/// From this share of the run on, something that held records back limited the run.
+const NOTABLE: f64 = 0.05;
+
+/// Records made later than this, in the 99th percentile, were late for want of processor time.
+const LATE_MICROS: u64 = 50_000;
+
+impl Limit {
+    pub(super) fn new(last: &Snapshot, target_rps: Option<f64>) -> Self {
+        let account = &last.account;
+        let (ledger, warmup) = (&account.ledger, &account.warmup);
+        let short = target_rps.is_some_and(|target| last.achieved_rps() < 0.99 * target);
+        let unsent = ledger.dropped - warmup.dropped + ledger.lost() - warmup.lost() + account.acked_late;
+        let fell_short = target_rps.is_none() || short || unsent > 0;
+        let (in_flight, shards) = (last.held_share(Holdup::InFlight), last.held_share(Holdup::ShardLimit));
+        let late = account.start_lateness.histogram().value_at_quantile(0.99) >= LATE_MICROS;
+        let throttled = account.throttled_entries * 100 > account.entries.total();
+        let mut by = Vec::new();
+        if fell_short && last.elapsed > 0 {
+            let mut held = [(in_flight, LimitReason::InFlightBound), (shards, LimitReason::ShardLimit)];
+            held.sort_by(|a, b| b.0.total_cmp(&a.0));
+            by.extend(held.iter().filter(|(share, _)| *share >= NOTABLE).map(|(_, reason)| *reason));
+            if late || by.is_empty() && target_rps.is_none() {
+                by.push(LimitReason::Cpu);
+            }
+            if ledger.dropped > warmup.dropped {
+                by.push(LimitReason::BacklogBound);
+            }
+            if throttled || ledger.lost() > warmup.lost() || by.is_empty() {
+                by.push(LimitReason::Stream);
+            }
+        }
+        let generator = by.first().is_some_and(|reason| *reason != LimitReason::Stream);
+        let mut limit = Self {
+            fell_short,
+            generator,
+            by,
+            in_flight_share: in_flight,
+            shard_limit_share: shards,
+            text: String::new(),
+        };
+        limit.text = limit.sentence(last);
+        limit
+    }
+
+    fn sentence(&self, last: &Snapshot) -> String {
+        let Some(first) = self.by.first() else { return String::new() };
+        let account = &last.account;
+        let service = account.service_time.histogram().value_at_quantile(0.5) as f64 / 1000.0;
+        let why = |reason: &LimitReason| match reason {
+            LimitReason::Cpu => format!(
+                "it had too little processor time (99 % of records were made within {:.1} ms of their start)",
+                account.start_lateness.histogram().value_at_quantile(0.99) as f64 / 1000.0
+            ),
+            LimitReason::InFlightBound => format!(
+                "requests in flight were at their bound for {:.0} % of the run, with a service time of \
+                 {service:.1} ms in the middle (--max-requests, --max-connections, --max-in-flight-bytes)",
+                self.in_flight_share * 100.0
+            ),
+            LimitReason::BacklogBound => {
+                format!("{} records found the backlog full (--max-backlog)", account.ledger.dropped)
+            }
+            LimitReason::ShardLimit => format!(
+                "all that waited, waited for its shard's limit for {:.0} % of the run (--shard-limit, \
+                 the number of shards, --keys)",
+                self.shard_limit_share * 100.0
+            ),
+            LimitReason::Stream => format!(
+                "it throttled {} entries, lost {} records, and took {service:.1} ms in the middle to answer",
+                account.throttled_entries,
+                account.ledger.lost()
+            ),
+        };
+        let reasons: Vec<String> = self.by.iter().map(why).collect();
+        let who = if *first == LimitReason::Stream { "The stream" } else { "The generator" };
+        format!("{who} was the limit: {}.", reasons.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::SECOND;
+
+    fn snapshot(change: impl Fn(&mut Snapshot)) -> Snapshot {
+        let mut snapshot = Snapshot::empty();
+        (snapshot.elapsed, snapshot.span, snapshot.scheduled) = (10 * SECOND, 10 * SECOND, 10_000);
+        snapshot.account.ledger.generated = 10_000;
+        snapshot.account.ledger.acked = 10_000;
+        change(&mut snapshot);
+        snapshot
+    }
+
+    #[test]
+    fn a_run_that_held_its_rate_met_no_limit() {
+        let limit = Limit::new(&snapshot(|_| {}), Some(1000.0));
+        assert!(!limit.fell_short && limit.by.is_empty() && limit.text.is_empty(), "{limit:?}");
+    }
+
+    #[test]
+    fn the_limit_is_named() {
+        let hold = |holdup, seconds| snapshot(move |s| s.account.hold(holdup, seconds * SECOND));
+        let target = Some(2000.0);
+        let by = |snapshot: &Snapshot| Limit::new(snapshot, target).by;
+        assert_eq!(by(&hold(Holdup::InFlight, 8)), [LimitReason::InFlightBound]);
+        assert_eq!(by(&hold(Holdup::ShardLimit, 8)), [LimitReason::ShardLimit]);
+        assert_eq!(by(&snapshot(|s| s.account.throttled_entries = 500)), [LimitReason::Stream]);
+        let dropped = snapshot(|s| {
+            s.account.hold(Holdup::InFlight, 5 * SECOND);
+            s.account.ledger.dropped = 7;
+        });
+        assert_eq!(by(&dropped), [LimitReason::InFlightBound, LimitReason::BacklogBound]);
+        let limit = Limit::new(&dropped, target);
+        assert!(limit.generator && limit.text.starts_with("The generator was the limit: requests in flight"));
+    }
+
+    #[test]
+    fn late_records_show_a_lack_of_processor_time() {
+        let late = snapshot(|s| s.account.lateness_for_test(200_000_000));
+        assert_eq!(Limit::new(&late, Some(2000.0)).by, [LimitReason::Cpu]);
+    }
+}

@@ -1,0 +1,207 @@
+use super::{Reader, parse};
+use crate::kinesis::protocol::StreamRef;
+use crate::load::{Arrivals, Nanos, Schedule, Shape, parse_arrivals, parse_shape};
+use crate::producer::{BatchBounds, RetryPolicy};
+use crate::settings::Key;
+use crate::tick::{KeyKind, TimeZone};
+use std::path::PathBuf;
+
+/// One load of a run: what is offered to which stream, and how.
+#[derive(Clone, Debug)]
+pub struct LoadPlan {
+    /// Its name; empty if it is the run's only load.
+    pub name: String,
+    /// The stream's name or ARN; `None`: the embedded Kinesis, or no stream at all.
+    pub stream: Option<StreamRef>,
+    /// When records fall due.
+    pub offer: Offer,
+    /// When generating ends.
+    pub duration: Option<Nanos>,
+    /// After how many records generating ends.
+    pub records: Option<u64>,
+    /// Records meant to start before this are offered but not measured.
+    pub warmup: Nanos,
+    /// The seed of the records.
+    pub seed: u64,
+    /// The ticker symbols.
+    pub tickers: Vec<String>,
+    /// The size to which payloads are padded, in bytes.
+    pub payload_bytes: Option<usize>,
+    /// How partition keys are chosen.
+    pub keys: KeyKind,
+    /// The zone of `EVENT_TIME`.
+    pub zone: TimeZone,
+    /// The size at which an aggregate is full, if records are aggregated.
+    pub aggregate_bytes: Option<usize>,
+    /// When a batch leaves.
+    pub batch: BatchBounds,
+    /// The share of each shard's limit to use (1 = 100 %); `None`: no limit.
+    pub shard_limit: Option<f64>,
+    /// When failed records are sent again.
+    pub retry: RetryPolicy,
+}
+
+/// When records fall due.
+#[derive(Clone, Debug)]
+pub enum Offer {
+    /// As fast as answers allow.
+    Max,
+    /// By a schedule.
+    Open(Shape, Arrivals),
+    /// As the records of a file.
+    Replay(ReplayPlan),
+}
+
+/// A file to replay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplayPlan {
+    /// The file, NDJSON or (by its name) CSV.
+    pub file: PathBuf,
+    /// How many times as fast as it was recorded.
+    pub speed: f64,
+    /// The field or column of the time.
+    pub time: String,
+    /// The field or column of the payload; `None`: the line, or the row as JSON.
+    pub payload: Option<String>,
+    /// The field or column of the partition key; `None`: as [`LoadPlan::keys`] says.
+    pub key: Option<String>,
+    /// Bytes of records kept until they are settled.
+    pub max_bytes: usize,
+}
+
+impl LoadPlan {
+    /// The schedule; `None` in a closed loop and for a replayed file.
+    #[must_use]
+    pub fn schedule(&self) -> Option<Schedule> {
+        let Offer::Open(shape, arrivals) = &self.offer else { return None };
+        let schedule = Schedule::new(shape.clone(), *arrivals, self.seed);
+        let schedule = schedule.records(self.records.unwrap_or(u64::MAX));
+        Some(self.duration.map_or(schedule.clone(), |span| schedule.until(span)))
+    }
+
+    /// How long it lasts, where that is known beforehand.
+    #[must_use]
+    pub fn span(&self) -> Option<Nanos> {
+        match self.offer {
+            Offer::Open(..) => self.schedule().and_then(|schedule| schedule.span()),
+            Offer::Max | Offer::Replay(_) => self.duration,
+        }
+    }
+
+    /// The one rate that it offers throughout, in records per second, if there is one.
+    #[must_use]
+    pub fn constant_rate(&self) -> Option<f64> {
+        match &self.offer {
+            Offer::Open(shape, _) => shape.constant_rate().map(crate::load::Rate::per_second),
+            _ => None,
+        }
+    }
+
+    /// Whether records fall due whatever becomes of them.
+    #[must_use]
+    pub fn is_open_loop(&self) -> bool {
+        !matches!(self.offer, Offer::Max)
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn load(&mut self, name: String, random_seed: u64) -> Option<LoadPlan> {
+        // Everything is read before anything is required, so that all mistakes are found.
+        let offer = self.offer();
+        let duration = self.read_if_set(Key::Duration, parse::positive_time);
+        let records = self.read_if_set(Key::Records, parse::positive);
+        let warmup = self.read(Key::Warmup, parse::time);
+        let seed = self.read_if_set(Key::Seed, parse::number);
+        let tickers = self.read_all(Key::Tickers, parse::tickers);
+        let payload_bytes = self.read_if_set(Key::PayloadBytes, parse::size);
+        let keys =
+            self.read(Key::Keys, |text| text.parse().map_err(parse::told::<crate::tick::ParseKeysError>));
+        let local = self.read(Key::LocalTime, parse::switch);
+        let aggregate = self.read(Key::Aggregate, parse::switch);
+        let aggregate_bytes = self.read(Key::AggregateBytes, parse::size);
+        let batch = self.batch();
+        let shard_limit = self.read(Key::ShardLimit, parse::share);
+        let retry = self.retry();
+        let aggregate_bytes = aggregate_bytes.filter(|_| aggregate == Some(true));
+        self.check_retry(retry, batch, aggregate_bytes.is_some());
+        self.check_load_sizes(batch, aggregate_bytes);
+        if let (Some(tickers), Some(payload_bytes)) = (&tickers, payload_bytes) {
+            self.check_payload(&tickers.concat(), payload_bytes);
+        }
+        let load = LoadPlan {
+            name,
+            stream: self.text(Key::Stream).map(|stream| StreamRef::parse(&stream)),
+            offer: offer?,
+            duration: duration?,
+            records: records?,
+            warmup: warmup?,
+            seed: seed?.unwrap_or(random_seed),
+            tickers: tickers?.concat(),
+            payload_bytes: payload_bytes?,
+            keys: keys?,
+            zone: if local? { TimeZone::Local } else { TimeZone::Utc },
+            aggregate_bytes,
+            batch: batch?,
+            shard_limit: shard_limit?,
+            retry: retry?,
+        };
+        self.check_warmup(&load);
+        Some(load)
+    }
+
+    fn offer(&mut self) -> Option<Offer> {
+        let rate = self.read(Key::Rps, parse::rate);
+        let arrivals = self.read(Key::Arrivals, |text| parse_arrivals(text, parse::time));
+        let replay = self.replay();
+        let shape = self.text(Key::Shape).unwrap_or_default();
+        if shape == "constant" {
+            return Some(match (rate?, arrivals?) {
+                (Some(rate), arrivals) => Offer::Open(Shape::constant(rate), arrivals),
+                (None, Arrivals::Even) => Offer::Max,
+                (None, _) => {
+                    self.refuse(
+                        Key::Arrivals,
+                        "needs a rate; with --rps max records arrive as answers allow",
+                    );
+                    return None;
+                }
+            });
+        }
+        if self.is_set(Key::Rps) {
+            self.refuse(Key::Rps, "the --shape has its own rates; set one of the two");
+        }
+        if let Some(file) = shape.strip_prefix("replay:") {
+            if self.is_set(Key::Arrivals) {
+                self.refuse(Key::Arrivals, "a replayed file has its own arrivals");
+            }
+            return Some(Offer::Replay(ReplayPlan { file: file.into(), ..replay? }));
+        }
+        for key in [Key::Speed, Key::ReplayTime, Key::ReplayPayload, Key::ReplayKey, Key::MaxReplayBytes] {
+            if self.is_set(key) {
+                self.refuse(key, "is for --shape replay:FILE");
+            }
+        }
+        let shape = self.read(Key::Shape, |text| parse_shape(text, parse::time));
+        Some(Offer::Open(shape?, arrivals?))
+    }
+
+    /// How a file is replayed; which one, the shape says.
+    fn replay(&mut self) -> Option<ReplayPlan> {
+        let speed = self.read(Key::Speed, parse::factor);
+        let max_bytes = self.read(Key::MaxReplayBytes, parse::size);
+        Some(ReplayPlan {
+            file: PathBuf::new(),
+            speed: speed?,
+            time: self.text(Key::ReplayTime).unwrap_or_default(),
+            payload: self.text(Key::ReplayPayload),
+            key: self.text(Key::ReplayKey),
+            max_bytes: max_bytes?,
+        })
+    }
+
+    fn check_warmup(&mut self, load: &LoadPlan) {
+        if load.warmup > 0 && load.span().is_some_and(|span| span <= load.warmup) {
+            self.refuse(Key::Warmup, "must be shorter than the load, or nothing is measured");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! From a load of the plan and its destination to an engine.
+
+use super::RunError;
+use super::destination::{Destination, Sink};
+use crate::load::{Nanos, Stride};
+use crate::plan::{LoadPlan, Offer, Plan, Target};
+use crate::producer::{
+    AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, ShardQuota, Wire,
+};
+use crate::tick::{EventTime, Keys, Source, Ticks};
+use std::sync::Arc;
+
+/// What the records of a load are.
+pub(super) fn source(load: &LoadPlan) -> Result<Source, RunError> {
+    let ticks = Ticks::new(load.seed, &load.tickers, load.payload_bytes, EventTime::new(0, load.zone))
+        .map_err(|error| RunError::Plan(error.to_string()))?;
+    let keys = Keys::new(&load.keys, load.seed, &ticks);
+    Ok(Source::new(ticks, keys))
+}
+
+/// The largest entry that a load can make, in bytes as Kinesis counts them.
+pub(super) fn largest_entry(load: &LoadPlan, source: &Source) -> usize {
+    // An aggregate of one record that is larger than a full one: framing of at most 128 bytes.
+    let single = source.max_record_bytes();
+    load.aggregate_bytes.map_or(single, |full| full.max(single + 128) + 1)
+}
+
+/// Refuses a load that the stream cannot take.
+pub(super) fn check(load: &LoadPlan, source: &Source, to: &Destination) -> Result<(), RunError> {
+    let (largest, limit) = (largest_entry(load, source), to.info.limits.record_bytes);
+    if largest <= limit {
+        return Ok(());
+    }
+    let flag = if load.aggregate_bytes.is_some() { "--aggregate-bytes" } else { "--payload-bytes" };
+    Err(RunError::Plan(format!(
+        "Kinesis records of up to {largest} bytes, but the stream takes {limit}: lower {flag}, or raise the \
+         stream's limit (aws kinesis update-max-record-size)"
+    )))
+}
+
+/// The room that the engines of a run share.
+pub(super) fn room(plan: &Plan) -> Arc<Room> {
+    // A request that waits for a connection would count as sent: each has one of its own. Lines are
+    // written one request after another, which keeps their order.
+    let requests = match plan.target {
+        Target::Lines(_) => 1,
+        _ => plan.bounds.requests.min(plan.max_connections),
+    };
+    Arc::new(Room::new(Bounds { requests, ..plan.bounds }))
+}
+
+/// The engine of a load.
+pub(super) fn engine(load: &LoadPlan, to: &Destination, source: Source, room: Arc<Room>) -> EngineConfig {
+    let largest = largest_entry(load, &source);
+    let wire = if matches!(to.to, Sink::Lines(_)) { Wire::Lines } else { Wire::PutRecords };
+    let packing = match load.aggregate_bytes {
+        None => Packing::Single,
+        Some(full) => Packing::Aggregate {
+            size: AggregateSize::new(source.key_count(), source.explicit()),
+            full,
+            linger: load.batch.linger,
+        },
+    };
+    let quota = match wire {
+        Wire::PutRecords => load.shard_limit.map(|share| ShardQuota::of_shard(share, largest)),
+        Wire::Lines => None,
+    };
+    EngineConfig {
+        stream: to.stream.clone(),
+        stream_place: to.place,
+        wire,
+        map: to.map.clone(),
+        pace: pace(load, to, &source, room.bounds()),
+        stride: Stride::WHOLE,
+        source,
+        packing,
+        batch: batch(load, to, wire),
+        quota,
+        retry: load.retry,
+        room,
+        warmup: load.warmup,
+        seed: load.seed,
+    }
+}
+
+fn batch(load: &LoadPlan, to: &Destination, wire: Wire) -> BatchBounds {
+    let mut batch = load.batch;
+    batch.entries = batch.entries.min(to.info.limits.request_entries);
+    batch.bytes = batch.bytes.min(to.info.limits.request_bytes);
+    if wire == Wire::Lines {
+        // Lines are to come at their due times.
+        batch.linger = 0;
+    }
+    batch
+}
+
+fn pace(load: &LoadPlan, to: &Destination, source: &Source, bounds: Bounds) -> Pace {
+    match (&load.offer, load.schedule()) {
+        (_, Some(schedule)) => Pace::Open(schedule),
+        (Offer::Replay(_), None) => Pace::Arriving,
+        (_, None) => {
+            // What waits in a closed loop is what answers do not keep up with: two batches of it, or
+            // some entries for each shard, are enough to have something to send whenever there is room.
+            let per_entry = load.aggregate_bytes.map_or(1, |full| full / source.max_record_bytes() + 1);
+            let entries = (2 * load.batch.entries).max(4 * to.map.shards().len());
+            Pace::Closed {
+                total: load.records.unwrap_or(u64::MAX),
+                until: load.duration.unwrap_or(Nanos::MAX),
+                waiting: bounds.backlog.min((entries * per_entry) as u64),
+            }
+        }
+    }
+}
