@@ -107,14 +107,16 @@ def signed(method, url, data):
 
     import botocore.auth
     import botocore.awsrequest
-    import botocore.session
+    import botocore.credentials
 
-    session = botocore.session.get_session()
+    # Lambda gives the credentials of its role, and the region, as variables.
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    credentials = botocore.credentials.Credentials(*(os.environ.get(name) for name in names))
     request = botocore.awsrequest.AWSRequest(method, url, data=data)
     request.headers["Content-Type"] = "application/json"
     # OpenSearch Serverless wants the hash of the body as a header, signed like the others.
     request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(data).hexdigest()
-    botocore.auth.SigV4Auth(session.get_credentials(), "aoss", os.environ["AWS_REGION"]).add_auth(request)
+    botocore.auth.SigV4Auth(credentials, "aoss", os.environ["AWS_REGION"]).add_auth(request)
     return dict(request.headers)
 
 
