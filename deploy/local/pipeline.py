@@ -8,7 +8,7 @@ import collections
 import json
 import os
 import pathlib
-import signal
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -153,8 +153,6 @@ def main():
     parser.add_argument("--rps", type=int, default=1_000, help="records/s of the second run (1000)")
     options = parser.parse_args()
     os.environ.update(ENVIRONMENT)
-    # SIGTERM, like Ctrl-C, unwinds, so the servers are ended.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     logs = pathlib.Path(tempfile.mkdtemp(prefix="tickgen-local-"))
     say(f"logs of the servers: {logs}")
@@ -175,6 +173,7 @@ def main():
         check(kinesis, search_url, index, ten["acked"])
         load = offer(options.tickgen, aws_url, ["--records", str(options.records), "--rps", str(options.rps), *PATIENCE])
         check(kinesis, search_url, index, ten["acked"] + load["acked"])
+    shutil.rmtree(logs)
 
 
 if __name__ == "__main__":

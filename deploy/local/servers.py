@@ -87,6 +87,8 @@ class Servers:
         return process
 
     def __enter__(self):
+        # SIGTERM, like Ctrl-C, unwinds, so the servers are ended.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return self
 
     def __exit__(self, *_):

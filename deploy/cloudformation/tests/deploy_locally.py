@@ -25,14 +25,13 @@ from servers import ENVIRONMENT, Failed, Servers, alive, answers, free_port, get
 
 REFUSED = re.compile(r"Unsupported resource type: (\S+)")
 PARAMETERS = {
-    "CollectionPublicAccess": "true",
     "Image": "tickgen:local",
     "AssignPublicIp": "ENABLED",
 }
 
 
 def without(template, kinds, stand_ins):
-    """The template less the resources of those types; gives it and their names."""
+    """The template less the resources of those types."""
     template = copy.deepcopy(template)
     gone = {name for name, resource in template["Resources"].items() if resource["Type"] in kinds}
 
@@ -60,7 +59,7 @@ def without(template, kinds, stand_ins):
         needs = resource.get("DependsOn", [])
         needs = [need for need in ([needs] if isinstance(needs, str) else needs) if need not in gone]
         resources[name] = mend({**resource, "DependsOn": needs})
-    return {**template, "Resources": resources, "Outputs": mend(template["Outputs"])}, gone
+    return {**template, "Resources": resources, "Outputs": mend(template["Outputs"])}
 
 
 def numbered(template):
@@ -125,51 +124,56 @@ def main():
 
 
 def check(template, url, search_url):
+    """Deploys with and without public access, and lists what became of each resource."""
     session = boto3.Session(
         aws_access_key_id="local", aws_secret_access_key="local", region_name=ENVIRONMENT["AWS_REGION"]
     )
     ec2 = session.client("ec2", endpoint_url=url)
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
-    parameters = {**PARAMETERS, "VpcId": vpc, "SubnetIds": subnet}
+    client = session.client("cloudformation", endpoint_url=url)
+    deployed, refused = set(), set()
+    for public in ("true", "false"):
+        parameters = {**PARAMETERS, "VpcId": vpc, "SubnetIds": subnet, "CollectionPublicAccess": public}
+        name = create(client, template, parameters, search_url, refused)
+        made = client.list_stack_resources(StackName=name)["StackResourceSummaries"]
+        deployed |= {r["LogicalResourceId"] for r in made if r["ResourceStatus"] == "CREATE_COMPLETE"}
+        check_index(client, template, name, search_url)
+
+    for logical, resource in template["Resources"].items():
+        left_out = resource["Type"] in refused
+        if left_out == (logical in deployed):
+            raise Failed(f"{logical} was neither deployed nor refused")
+        say(f"{'refused ' if left_out else 'deployed'} {resource['Type']:40} {logical}")
+    say(f"deployed {len(deployed)} of {len(template['Resources'])} resources; the index was made and deleted")
+
+
+def create(client, template, parameters, search_url, refused):
+    """Creates the stack less what is refused, which is added to `refused`; gives the stack's name."""
     stand_ins = {
         "Collection.CollectionEndpoint": search_url,
         "Collection.Arn": "arn:aws:aoss:ap-northeast-1:000000000000:collection/stand-in",
     }
-    client = session.client("cloudformation", endpoint_url=url)
+    while True:
+        name = f"tickgen-{parameters['CollectionPublicAccess']}-{len(refused)}"
+        reason = deploy(client, name, without(template, refused, stand_ins), parameters)
+        if reason is None:
+            return name
+        found = set(REFUSED.findall(reason)) - refused
+        if not found:
+            raise Failed(f"the stack failed: {reason}")
+        refused |= found
 
-    refused, reason, attempt = set(), "", 0
-    while reason is not None:
-        attempt += 1
-        name = f"tickgen-{attempt}"
-        part, gone = without(template, refused, stand_ins)
-        reason = deploy(client, name, part, parameters)
-        if reason is not None:
-            found = set(REFUSED.findall(reason)) - refused
-            if not found:
-                raise Failed(f"the stack failed: {reason}")
-            refused |= found
-    made = client.list_stack_resources(StackName=name)["StackResourceSummaries"]
-    status = {r["LogicalResourceId"]: r["ResourceStatus"] for r in made}
-    conditional = {n for n, r in template["Resources"].items() if "Condition" in r} - gone
 
+def check_index(client, template, stack, search_url):
+    """The index must be there as the template says, and gone with the stack."""
     index = template["Parameters"]["IndexName"]["Default"]
     found = get(f"{search_url}/{index}")[index]["mappings"]
     wanted = template["Resources"]["Index"]["Properties"]["Mappings"]
     if found != wanted:
         raise Failed(f"the index has the mapping {found}, not {wanted}")
-
-    for logical, resource in template["Resources"].items():
-        how = "left out: refused" if logical in gone else "not asked for" if logical in conditional else status.get(logical)
-        say(f"{how or 'MISSING':20} {logical:28} {resource['Type']}")
-    expected = set(template["Resources"]) - gone - conditional
-    missing = {n for n in expected if status.get(n) != "CREATE_COMPLETE"}
-    if missing:
-        raise Failed(f"not made: {sorted(missing)}")
-
-    client.delete_stack(StackName=name)
+    client.delete_stack(StackName=stack)
     wait("deleting the index", 60, lambda: missing_index(f"{search_url}/{index}"))
-    say(f"deployed {len(expected)} of {len(template['Resources'])} resources; the index was made and deleted")
 
 
 def missing_index(url):
