@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::producer::{
     AggregateSize, Bounds, EngineConfig, Observer, Pace, Packing, Producer, ShardQuota, Steering,
 };
-use crate::tick::{EventTime, Keys, Source, Ticks};
+use crate::tick::{EventTime, Keys, Source, Template, Ticks};
 use destination::Destination;
 use std::io::Write as _;
 use std::time::Duration;
@@ -94,10 +94,15 @@ async fn listen(plan: &Plan, rest: &mut Rest) -> Result<Admin, RunError> {
 }
 
 fn source(plan: &Plan) -> Result<Source, RunError> {
-    let ticks = Ticks::new(plan.seed, &plan.tickers, plan.payload_bytes, EventTime::new(0, plan.zone))
-        .map_err(|error| RunError::Plan(error.to_string()))?;
+    let refused = |error: &dyn std::error::Error| RunError::Plan(error.to_string());
+    let time = EventTime::new(0, plan.zone);
+    let ticks = Ticks::new(plan.seed, plan.market, &plan.tickers, plan.payload_bytes, time)
+        .map_err(|error| refused(&error))?;
     let keys = Keys::new(&plan.keys, plan.seed, &ticks);
-    Ok(Source::new(ticks, keys))
+    let Some(text) = &plan.template else { return Ok(Source::new(ticks, keys)) };
+    let records = plan.records.unwrap_or(u64::MAX);
+    let template = Template::new(text, plan.seed, &ticks, records).map_err(|error| refused(&error))?;
+    Ok(Source::new(ticks, keys).with_template(template))
 }
 
 /// The largest entry that the plan can make, in bytes as Kinesis counts them.
@@ -112,9 +117,13 @@ fn check_against_stream(plan: &Plan, largest: usize, info: &StreamInfo) -> Resul
     if largest <= limit {
         return Ok(());
     }
-    let flag = if plan.aggregate_bytes.is_some() { "--aggregate-bytes" } else { "--payload-bytes" };
+    let smaller = match (plan.aggregate_bytes, &plan.template) {
+        (Some(full), _) if full > limit => "lower --aggregate-bytes",
+        (_, Some(_)) => "make the payloads of --template shorter",
+        (_, None) => "lower --payload-bytes",
+    };
     Err(RunError::Plan(format!(
-        "Kinesis records of up to {largest} bytes, but the stream takes {limit}: lower {flag}, or raise the \
+        "Kinesis records of up to {largest} bytes, but the stream takes {limit}: {smaller}, or raise the \
          stream's limit (aws kinesis update-max-record-size)"
     )))
 }

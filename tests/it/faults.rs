@@ -15,7 +15,7 @@ use tickgen::load::{MILLISECOND, Nanos, Rate, SECOND, Schedule, Stride};
 use tickgen::producer::{
     BatchBounds, Bounds, Cause, Ending, EngineConfig, Pace, Packing, Producer, RetryPolicy, Snapshot,
 };
-use tickgen::tick::{EventTime, Keys, Source, Ticks, TimeZone};
+use tickgen::tick::{EventTime, Keys, Market, Source, Ticks, TimeZone};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -90,7 +90,8 @@ fn failed(kind: RequestErrorKind) -> Answer {
 const QUICK: Duration = Duration::from_millis(3);
 
 fn config(records: u64) -> EngineConfig {
-    let ticks = Ticks::new(1, &["AMZN".to_owned()], None, EventTime::new(0, TimeZone::Utc)).unwrap();
+    let ticks =
+        Ticks::new(1, Market::Random, &["AMZN".to_owned()], None, EventTime::new(0, TimeZone::Utc)).unwrap();
     let keys = Keys::new(&"uniform".parse().unwrap(), 1, &ticks);
     let rate = Rate::from_thousandths(1_000_000).unwrap();
     EngineConfig {
