@@ -6,7 +6,7 @@ use crate::load::Nanos;
 use crate::observe::Threshold;
 use crate::producer::{BatchBounds, Bounds, RetryPolicy};
 use crate::settings::Key;
-use crate::tick::{EventTime, Ticks, TimeZone};
+use crate::tick::{EventTime, Market, Template, TemplateText, Ticks, TimeZone};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -325,13 +325,33 @@ impl Reader<'_> {
         }
     }
 
-    fn check_payload(&mut self, tickers: &[String], payload_bytes: Option<usize>) {
-        if let Err(error) = Ticks::new(0, tickers, payload_bytes, EventTime::new(0, TimeZone::Utc)) {
-            let key = if tickers.is_empty() { Key::Tickers } else { Key::PayloadBytes };
-            self.refuse(key, error);
-        }
+    fn tickers(&mut self) -> Option<Vec<String>> {
+        let given = self.read_all(Key::Tickers, parse::tickers)?.concat();
+        parse::symbols(given).map_err(|problem| self.refuse(Key::Tickers, problem)).ok()
+    }
+
+    fn check_payload(
+        &mut self,
+        seed: u64,
+        market: Market,
+        tickers: &[String],
+        payload_bytes: Option<usize>,
+    ) -> Option<Ticks> {
         if payload_bytes.is_some_and(|bytes| bytes > MAX_RECORD_BYTES) {
             self.refuse(Key::PayloadBytes, format!("over Kinesis' record limit of {MAX_RECORD_BYTES} bytes"));
+        }
+        let time = EventTime::new(0, TimeZone::Utc);
+        let refused = if tickers.is_empty() { Key::Tickers } else { Key::PayloadBytes };
+        let ticks = Ticks::new(seed, market, tickers, payload_bytes, time);
+        ticks.map_err(|error| self.refuse(refused, error)).ok()
+    }
+
+    fn check_template(&mut self, text: &TemplateText, seed: u64, ticks: &Ticks, records: Option<u64>) {
+        if let Err(error) = Template::new(text, seed, ticks, records.unwrap_or(u64::MAX)) {
+            self.refuse(Key::Template, error);
+        }
+        if self.is_set(Key::PayloadBytes) {
+            self.refuse(Key::PayloadBytes, "is for the ticker record; in a template say pad(BYTES)");
         }
     }
 
@@ -416,6 +436,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_tickers_is_made_up() {
+        for file in ["tickers = 500", "tickers = \"500\"", "tickers = [\"500\"]"] {
+            let plan = plan(file).unwrap();
+            assert_eq!((plan.tickers.len(), plan.tickers[0].as_str()), (500, "TAGH"), "{file}");
+        }
+        // Symbols that are numbers, as in Tokyo.
+        assert_eq!(plan("tickers = \"7203,6758\"").unwrap().tickers, ["7203", "6758"]);
+    }
+
+    #[test]
     fn every_mistake_is_told_at_once() {
         let errors = plan(
             "rps = 0\nduration = 30\nrecords = 0\nseed = -1\nkeys = \"hot\"\nlocal-time = \"maybe\"\n\
@@ -448,6 +478,12 @@ mod tests {
                 "aggregate = true\naggregate-bytes = \"11MiB\"",
                 "c.toml:2: aggregate-bytes = 11MiB: over Kinesis'",
             ),
+            (
+                "tickers = 100001",
+                "c.toml:1: tickers = 100001: expected symbols, or how many to make up: 1 to 100000",
+            ),
+            ("market = \"bull\"", "c.toml:1: market = bull: expected random or walk"),
+            ("template = \"/nowhere\"", "c.toml:1: template = /nowhere: No such file"),
             ("tickers = []", "c.toml:1: tickers = : at least one ticker"),
             ("region = \"eu-west-1\"", "c.toml:1: region = eu-west-1: needs a --stream"),
             ("stream = \"s\"\nshards = 4", "c.toml:2: shards = 4: is for the embedded stream"),

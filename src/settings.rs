@@ -72,8 +72,12 @@ settings! {
             "End generating after this many records"
         Seed "seed" = "", "N";
             "Same seed, same records; a random one if not set"
-        Tickers "tickers" = "AAPL,AMZN,MSFT,INTC,TBV", "LIST", list;
-            "Ticker symbols to choose from, separated by commas"
+        Market "market" = "random", "random|walk";
+            "Prices: any from 0 to 100, or a walk of each ticker's own, with volumes and popular tickers"
+        Tickers "tickers" = "AAPL,AMZN,MSFT,INTC,TBV", "LIST|N", list;
+            "Ticker symbols to choose from, separated by commas, or how many to make up"
+        Template "template" = "", "FILE";
+            "Make payloads by this template in place of the ticker record"
         PayloadBytes "payload-bytes" = "", "SIZE";
             "Pad each payload with a field to this size"
         Keys "keys" = "uniform", "KIND";

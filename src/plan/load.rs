@@ -3,7 +3,7 @@ use crate::kinesis::protocol::StreamRef;
 use crate::load::{Arrivals, Nanos, Schedule, Shape, parse_arrivals, parse_shape};
 use crate::producer::{BatchBounds, RetryPolicy};
 use crate::settings::Key;
-use crate::tick::{KeyKind, TimeZone};
+use crate::tick::{KeyKind, Market, TemplateText, TimeZone};
 use std::path::PathBuf;
 
 /// One load of a run: what is offered to which stream, and how.
@@ -23,8 +23,12 @@ pub struct LoadPlan {
     pub warmup: Nanos,
     /// The seed of the records.
     pub seed: u64,
+    /// How tickers, prices and volumes come about.
+    pub market: Market,
     /// The ticker symbols.
     pub tickers: Vec<String>,
+    /// What payloads are made by, if not the ticker record.
+    pub template: Option<TemplateText>,
     /// The size to which payloads are padded, in bytes.
     pub payload_bytes: Option<usize>,
     /// How partition keys are chosen.
@@ -112,7 +116,9 @@ impl Reader<'_> {
         let records = self.read_if_set(Key::Records, parse::positive);
         let warmup = self.read(Key::Warmup, parse::time);
         let seed = self.read_if_set(Key::Seed, parse::number);
-        let tickers = self.read_all(Key::Tickers, parse::tickers);
+        let market = self.read(Key::Market, str::parse);
+        let tickers = self.tickers();
+        let template = self.read_if_set(Key::Template, parse::template);
         let payload_bytes = self.read_if_set(Key::PayloadBytes, parse::size);
         let keys =
             self.read(Key::Keys, |text| text.parse().map_err(parse::told::<crate::tick::ParseKeysError>));
@@ -125,8 +131,12 @@ impl Reader<'_> {
         let aggregate_bytes = aggregate_bytes.filter(|_| aggregate == Some(true));
         self.check_retry(retry, batch, aggregate_bytes.is_some());
         self.check_load_sizes(batch, aggregate_bytes);
-        if let (Some(tickers), Some(payload_bytes)) = (&tickers, payload_bytes) {
-            self.check_payload(&tickers.concat(), payload_bytes);
+        if let (Some(market), Some(tickers), Some(payload_bytes)) = (market, &tickers, payload_bytes) {
+            let seed = seed.flatten().unwrap_or(random_seed);
+            let ticks = self.check_payload(seed, market, tickers, payload_bytes);
+            if let (Some(ticks), Some(Some(text))) = (ticks, &template) {
+                self.check_template(text, seed, &ticks, records.flatten());
+            }
         }
         let load = LoadPlan {
             name,
@@ -136,7 +146,9 @@ impl Reader<'_> {
             records: records?,
             warmup: warmup?,
             seed: seed?.unwrap_or(random_seed),
-            tickers: tickers?.concat(),
+            market: market?,
+            tickers: tickers?,
+            template: template?,
             payload_bytes: payload_bytes?,
             keys: keys?,
             zone: if local? { TimeZone::Local } else { TimeZone::Utc },

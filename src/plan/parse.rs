@@ -1,7 +1,10 @@
 //! Texts to values; what is wrong is said in a sentence for the user.
 
+use crate::kinesis::limits::MAX_RECORD_BYTES;
 use crate::load::{MILLISECOND, Nanos, Rate, SECOND};
+use crate::tick::{MAX_SYMBOLS, TemplateText, made_up_symbols};
 use std::fmt::Display;
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 pub(super) fn told<E: Display>(error: E) -> String {
@@ -157,6 +160,28 @@ pub(super) fn tickers(text: &str) -> Result<Vec<String>, String> {
             symbol => Ok(symbol.to_owned()),
         })
         .collect()
+}
+
+/// The symbols to choose from: those given or, where a number is all that is given, as many made-up ones.
+pub(super) fn symbols(given: Vec<String>) -> Result<Vec<String>, String> {
+    match given.as_slice() {
+        [count] if count.bytes().all(|b| b.is_ascii_digit()) => match count.parse() {
+            Ok(count) if (1..=MAX_SYMBOLS).contains(&count) => Ok(made_up_symbols(count)),
+            _ => Err(format!("expected symbols, or how many to make up: 1 to {MAX_SYMBOLS}")),
+        },
+        _ => Ok(given),
+    }
+}
+
+/// The template in a file.
+pub(super) fn template(file: &str) -> Result<TemplateText, String> {
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(told)?;
+    opened.take(MAX_RECORD_BYTES as u64 + 1).read_to_string(&mut text).map_err(told)?;
+    if text.len() > MAX_RECORD_BYTES {
+        return Err(format!("longer than Kinesis' record limit of {MAX_RECORD_BYTES} bytes"));
+    }
+    Ok(TemplateText { file: file.to_owned(), text })
 }
 
 pub(super) fn level(text: &str) -> Result<tracing::Level, String> {

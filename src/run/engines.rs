@@ -7,15 +7,20 @@ use crate::plan::{LoadPlan, Offer, Plan, Target};
 use crate::producer::{
     AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, ShardQuota, Wire,
 };
-use crate::tick::{EventTime, Keys, Source, Ticks};
+use crate::tick::{EventTime, Keys, Source, Template, Ticks};
 use std::sync::Arc;
 
 /// What the records of a load are.
 pub(super) fn source(load: &LoadPlan) -> Result<Source, RunError> {
-    let ticks = Ticks::new(load.seed, &load.tickers, load.payload_bytes, EventTime::new(0, load.zone))
-        .map_err(|error| RunError::Plan(error.to_string()))?;
+    let refused = |error: &dyn std::error::Error| RunError::Plan(error.to_string());
+    let time = EventTime::new(0, load.zone);
+    let ticks = Ticks::new(load.seed, load.market, &load.tickers, load.payload_bytes, time)
+        .map_err(|error| refused(&error))?;
     let keys = Keys::new(&load.keys, load.seed, &ticks);
-    Ok(Source::new(ticks, keys))
+    let Some(text) = &load.template else { return Ok(Source::new(ticks, keys)) };
+    let records = load.records.unwrap_or(u64::MAX);
+    let template = Template::new(text, load.seed, &ticks, records).map_err(|error| refused(&error))?;
+    Ok(Source::new(ticks, keys).with_template(template))
 }
 
 /// The largest entry that a load can make, in bytes as Kinesis counts them.
@@ -31,9 +36,13 @@ pub(super) fn check(load: &LoadPlan, source: &Source, to: &Destination) -> Resul
     if largest <= limit {
         return Ok(());
     }
-    let flag = if load.aggregate_bytes.is_some() { "--aggregate-bytes" } else { "--payload-bytes" };
+    let smaller = match (load.aggregate_bytes, &load.template) {
+        (Some(full), _) if full > limit => "lower --aggregate-bytes",
+        (_, Some(_)) => "make the payloads of --template shorter",
+        (_, None) => "lower --payload-bytes",
+    };
     Err(RunError::Plan(format!(
-        "Kinesis records of up to {largest} bytes, but the stream takes {limit}: lower {flag}, or raise the \
+        "Kinesis records of up to {largest} bytes, but the stream takes {limit}: {smaller}, or raise the \
          stream's limit (aws kinesis update-max-record-size)"
     )))
 }

@@ -41,16 +41,21 @@ impl EventTime {
         *self = Self::new(start_unix, self.zone);
     }
 
+    /// The intended start in nanoseconds since 1970-01-01 UTC.
+    pub(super) fn unix(&self, intended: Nanos) -> Nanos {
+        self.start_unix.saturating_add(intended)
+    }
+
     /// The length of the text for a record meant to start at `intended`, in bytes.
     #[must_use]
     pub fn len(&self, intended: Nanos) -> usize {
-        let micros = self.start_unix.saturating_add(intended) % SECOND / 1000;
+        let micros = self.unix(intended) % SECOND / 1000;
         if micros == 0 { PREFIX } else { Self::MAX_LEN }
     }
 
     /// Appends the text for a record meant to start at `intended`.
     pub fn write(&mut self, intended: Nanos, out: &mut Vec<u8>) {
-        let unix = self.start_unix.saturating_add(intended);
+        let unix = self.unix(intended);
         let (second, micros) = (unix / SECOND, unix % SECOND / 1000);
         if second != self.second {
             self.enter_second(second);

@@ -1,3 +1,4 @@
+use super::zipf::Ranks;
 use super::{Draws, Ticks};
 use crate::kinesis::md5::{LANES, digests};
 use crate::kinesis::{ShardMap, hash_key};
@@ -91,8 +92,7 @@ enum Choice {
     Unique,
     ByTicker,
     Only,
-    /// The share of the keys up to each rank.
-    Ranked(Vec<f64>),
+    Ranked(Ranks),
     ByShard,
 }
 
@@ -120,7 +120,7 @@ impl Keys {
             KeyKind::Ticker => (Choice::ByTicker, ticks.symbols().map(Key::new).collect()),
             KeyKind::Fixed(key) => (Choice::Only, vec![Key::new(key)]),
             KeyKind::Zipf { exponent, keys } => (
-                Choice::Ranked(cumulative_shares(*exponent, *keys)),
+                Choice::Ranked(Ranks::zipf(*exponent, *keys as usize)),
                 (1..=*keys).map(|rank| Key::new(&format!("key-{rank}"))).collect(),
             ),
             KeyKind::PerShard => (Choice::ByShard, vec![Key::new("tickgen")]),
@@ -141,10 +141,7 @@ impl Keys {
             Choice::Unique => None,
             Choice::ByTicker => Some(ticks.ticker(n)),
             Choice::Only | Choice::ByShard => Some(0),
-            Choice::Ranked(shares) => {
-                let unit = self.draws.unit(n);
-                Some(shares.partition_point(|&share| share <= unit).min(shares.len() - 1))
-            }
+            Choice::Ranked(ranks) => Some(ranks.pick(self.draws.unit(n))),
         }
     }
 
@@ -200,6 +197,26 @@ impl Keys {
         places
     }
 
+    /// The share of the records that each shard of `map` is expected to take; they sum to 1.
+    #[must_use]
+    pub fn expected_shares(&self, ticks: &Ticks, map: &ShardMap) -> Vec<f64> {
+        let open = map.shards();
+        let routed = |weights: &mut dyn Iterator<Item = f64>| {
+            let mut shares = vec![0.0; open.len()];
+            for (key, weight) in self.pool.iter().zip(weights) {
+                shares[map.route(key.hash)] += weight;
+            }
+            shares
+        };
+        match &self.choice {
+            Choice::Unique => open.iter().map(|s| (s.last - s.first) as f64 / u128::MAX as f64).collect(),
+            Choice::ByShard => vec![1.0 / open.len() as f64; open.len()],
+            Choice::Only => routed(&mut std::iter::once(1.0)),
+            Choice::ByTicker => routed(&mut ticks.shares()),
+            Choice::Ranked(ranks) => routed(&mut ranks.shares()),
+        }
+    }
+
     /// Whether records are placed by explicit hash keys (the first of their shard's range), not by
     /// their partition keys.
     #[must_use]
@@ -216,26 +233,15 @@ fn unique_key(bits: u64) -> [u8; UNIQUE_LEN] {
     key
 }
 
-fn cumulative_shares(exponent: f64, keys: u32) -> Vec<f64> {
-    let weights: Vec<f64> = (1..=keys).map(|rank| f64::from(rank).powf(-exponent)).collect();
-    let total: f64 = weights.iter().sum();
-    weights
-        .iter()
-        .scan(0.0, |sum, weight| {
-            *sum += weight / total;
-            Some(*sum)
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tick::{EventTime, TimeZone};
+    use crate::kinesis::{Shard, ShardId};
+    use crate::tick::{EventTime, Market, TimeZone};
 
     fn with(kind: &str) -> (Keys, Ticks) {
         let tickers = ["AAPL".to_owned(), "日本".to_owned()];
-        let ticks = Ticks::new(9, &tickers, None, EventTime::new(0, TimeZone::Utc)).unwrap();
+        let ticks = Ticks::new(9, Market::Random, &tickers, None, EventTime::new(0, TimeZone::Utc)).unwrap();
         (Keys::new(&kind.parse().unwrap(), 9, &ticks), ticks)
     }
 
@@ -332,6 +338,40 @@ mod tests {
             let expected = 100_000.0 / f64::from(rank) / harmonic;
             let seen = f64::from(counts[rank as usize - 1]);
             assert!((seen - expected).abs() < 5.0 * expected.sqrt(), "rank {rank}: {seen} for {expected}");
+        }
+    }
+
+    /// What is expected is what comes, on even and on uneven shards.
+    #[test]
+    fn shares_are_those_that_come() {
+        let tickers = super::super::made_up_symbols(300);
+        let uneven = |cuts: &[u128]| {
+            let ends = cuts.iter().copied().chain([u128::MAX]);
+            let mut first = 0;
+            let shards = ends.enumerate().map(|(i, last)| {
+                let shard = Shard { id: ShardId(i as u64), first, last };
+                first = last.wrapping_add(1);
+                shard
+            });
+            ShardMap::new(shards.collect()).unwrap()
+        };
+        for map in [ShardMap::even(1), ShardMap::even(5), uneven(&[1 << 120, 1 << 127])] {
+            for kind in ["uniform", "ticker", "fixed:k", "zipf:1:100", "zipf:0:7", "per-shard"] {
+                for market in [Market::Random, Market::Walk] {
+                    let time = EventTime::new(0, TimeZone::Utc);
+                    let ticks = Ticks::new(9, market, &tickers, None, time).unwrap();
+                    let keys = Keys::new(&kind.parse().unwrap(), 9, &ticks);
+                    let shares = keys.expected_shares(&ticks, &map);
+                    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{kind}: {shares:?}");
+                    let mut came = vec![0.0; shares.len()];
+                    (0..20_000).for_each(|n| came[keys.place(n, &ticks, &map)] += 1.0 / 20_000.0);
+                    for (share, came) in shares.iter().zip(came) {
+                        // 5 standard deviations of 20,000 draws, at most.
+                        let within = 5.0 * (share / 20_000.0).sqrt() + 1e-9;
+                        assert!((share - came).abs() < within, "{kind} {market:?}: {share} but {came}");
+                    }
+                }
+            }
         }
     }
 }

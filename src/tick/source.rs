@@ -1,4 +1,4 @@
-use super::{Keys, Ticks};
+use super::{Keys, Template, TemplateError, Ticks};
 use crate::kinesis::ShardMap;
 use crate::kinesis::md5::LANES;
 use crate::load::Nanos;
@@ -8,13 +8,30 @@ use crate::load::Nanos;
 pub struct Source {
     ticks: Ticks,
     keys: Keys,
+    contents: Contents,
+}
+
+/// What payloads are.
+#[derive(Clone, Debug)]
+enum Contents {
+    /// The ticker record itself.
+    Ticks,
+    /// A template of the user's, which may name what the ticker record tells.
+    Template(Box<Template>),
 }
 
 impl Source {
-    /// Records with these payloads and keys.
+    /// Ticker records with these keys.
     #[must_use]
     pub fn new(ticks: Ticks, keys: Keys) -> Self {
-        Self { ticks, keys }
+        Self { ticks, keys, contents: Contents::Ticks }
+    }
+
+    /// The same records with payloads by a template.
+    #[must_use]
+    pub fn with_template(mut self, template: Template) -> Self {
+        self.contents = Contents::Template(Box::new(template));
+        self
     }
 
     /// Sets when the run begins, in nanoseconds since 1970-01-01 UTC: intended starts count from it.
@@ -22,10 +39,22 @@ impl Source {
         self.ticks.starts_at(start_unix);
     }
 
-    /// The length of record `n`'s payload in bytes.
+    /// The length of record `n`'s payload in bytes. It is asked for once in the making of a record: a
+    /// payload that cannot be made is counted here ([`Source::failures`]).
+    pub fn payload_len(&mut self, n: u64, intended: Nanos) -> usize {
+        match &mut self.contents {
+            Contents::Ticks => self.ticks.len(n, intended),
+            Contents::Template(template) => template.len(n, intended, &mut self.ticks),
+        }
+    }
+
+    /// How many payloads could not be made and say why instead, and why the first could not.
     #[must_use]
-    pub fn payload_len(&self, n: u64, intended: Nanos) -> usize {
-        self.ticks.len(n, intended)
+    pub fn failures(&self) -> (u64, Option<&TemplateError>) {
+        match &self.contents {
+            Contents::Ticks => (0, None),
+            Contents::Template(template) => (template.failures(), template.first_failure()),
+        }
     }
 
     /// The length of record `n`'s partition key in bytes.
@@ -64,9 +93,19 @@ impl Source {
         self.keys.places(numbers, &self.ticks, map)
     }
 
+    /// The share of the records that each shard of `map` is expected to take, in the order of its
+    /// shards; they sum to 1. `None` if it is not known before the records are.
+    #[must_use]
+    pub fn expected_shares(&self, map: &ShardMap) -> Option<Vec<f64>> {
+        Some(self.keys.expected_shares(&self.ticks, map))
+    }
+
     /// Appends record `n`'s payload.
     pub fn write_payload(&mut self, n: u64, intended: Nanos, out: &mut Vec<u8>) {
-        self.ticks.write(n, intended, out);
+        match &self.contents {
+            Contents::Ticks => self.ticks.write(n, intended, out),
+            Contents::Template(template) => template.write(n, intended, &mut self.ticks, out),
+        }
     }
 
     /// Appends record `n`'s partition key.
@@ -77,6 +116,10 @@ impl Source {
     /// The most bytes that one record can have, payload plus partition key.
     #[must_use]
     pub fn max_record_bytes(&self) -> usize {
-        self.ticks.max_len() + self.keys.max_len()
+        let payload = match &self.contents {
+            Contents::Ticks => self.ticks.max_len(),
+            Contents::Template(template) => template.max_len(),
+        };
+        payload + self.keys.max_len()
     }
 }

@@ -1,16 +1,20 @@
 use super::event_time::write_decimal;
-use super::{Draws, EventTime};
+use super::market::{Trade, Trades};
+use super::walk::{self, MAX_CENTS, MAX_VOLUME};
+use super::{Draws, EventTime, Market};
 use crate::load::Nanos;
 use std::fmt::Write as _;
 
 /// The article's record, as Python's `json.dumps` writes it:
-/// `{"EVENT_TIME": "2026-11-22T18:54:00.123456", "TICKER": "AMZN", "PRICE": 4.2}`.
+/// `{"EVENT_TIME": "2026-11-22T18:54:00.123456", "TICKER": "AMZN", "PRICE": 4.2}`; with
+/// [`Market::Walk`], `"VOLUME": 300` follows the price.
 #[derive(Clone, Debug)]
 pub struct Ticks {
     time: EventTime,
     tickers: Vec<Ticker>,
-    ticker_draws: Draws,
-    price_draws: Draws,
+    market: Market,
+    trades: Trades,
+    volumes: Draws,
     padded_to: Option<usize>,
 }
 
@@ -37,19 +41,29 @@ pub enum PayloadError {
 const TIME: &[u8] = b"{\"EVENT_TIME\": \"";
 const TICKER: &[u8] = b"\", \"TICKER\": ";
 const PRICE: &[u8] = b", \"PRICE\": ";
+const VOLUME: &[u8] = b", \"VOLUME\": ";
 const PADDING: &[u8] = b", \"PADDING\": \"";
 const PADDING_END: &[u8] = b"\"";
 const END: &[u8] = b"}";
 const FRAME: usize = TIME.len() + TICKER.len() + PRICE.len() + END.len();
-const LONGEST_PRICE: usize = "99.99".len();
+
+/// The most bytes of `PRICE`, and of `VOLUME` with its name.
+fn longest_trade(market: Market) -> usize {
+    match market {
+        Market::Random => "99.99".len(),
+        Market::Walk => price_text(MAX_CENTS).1 + VOLUME.len() + digits(MAX_VOLUME),
+    }
+}
 
 impl Ticks {
-    /// Records of the run seeded with `seed`, choosing among `tickers`, padded to `padded_to` bytes.
+    /// Records of the run seeded with `seed`: trades in these `tickers`, most popular first where
+    /// `market` has such, padded to `padded_to` bytes.
     ///
     /// # Errors
     /// If there is no ticker, or the padded size is too small for some record.
     pub fn new(
         seed: u64,
+        market: Market,
         tickers: &[String],
         padded_to: Option<usize>,
         time: EventTime,
@@ -60,15 +74,17 @@ impl Ticks {
             .collect();
         let longest = tickers.iter().map(|t| t.json.len()).max();
         let longest = longest.ok_or(PayloadError::NoTickers)?;
-        let least = FRAME + EventTime::MAX_LEN + longest + LONGEST_PRICE + PADDING.len() + PADDING_END.len();
+        let natural = FRAME + EventTime::MAX_LEN + longest + longest_trade(market);
+        let least = natural + PADDING.len() + PADDING_END.len();
         if padded_to.is_some_and(|bytes| bytes < least) {
             return Err(PayloadError::TooSmall { least });
         }
         Ok(Self {
             time,
+            trades: Trades::new(market, seed, tickers.len()),
             tickers,
-            ticker_draws: Draws::new(seed, 0),
-            price_draws: Draws::new(seed, 1),
+            market,
+            volumes: Draws::new(seed, 10),
             padded_to,
         })
     }
@@ -85,39 +101,63 @@ impl Ticks {
     /// Which ticker record `n` is of.
     #[must_use]
     pub fn ticker(&self, n: u64) -> usize {
-        self.ticker_draws.index(n, self.tickers.len())
+        self.trades.ticker(n)
+    }
+
+    /// The share of each ticker in the records.
+    pub(super) fn shares(&self) -> impl Iterator<Item = f64> {
+        self.trades.shares()
     }
 
     /// The longest payload that this run can make, in bytes.
     #[must_use]
     pub fn max_len(&self) -> usize {
         let longest = self.tickers.iter().map(|t| t.json.len()).max().unwrap_or(0);
-        self.padded_to.unwrap_or(FRAME + EventTime::MAX_LEN + longest + LONGEST_PRICE)
+        self.padded_to.unwrap_or(FRAME + EventTime::MAX_LEN + longest + longest_trade(self.market))
     }
 
     /// The length of record `n`'s payload in bytes, without making it.
     #[must_use]
-    pub fn len(&self, n: u64, intended: Nanos) -> usize {
-        self.padded_to.unwrap_or_else(|| self.natural_len(n, intended))
+    pub fn len(&mut self, n: u64, intended: Nanos) -> usize {
+        if let Some(bytes) = self.padded_to {
+            return bytes;
+        }
+        let trade = self.trades.trade(n, intended);
+        self.natural_len(trade, self.volume(n, intended), intended)
     }
 
-    fn natural_len(&self, n: u64, intended: Nanos) -> usize {
-        let ticker = &self.tickers[self.ticker(n)];
-        FRAME + self.time.len(intended) + ticker.json.len() + price_text(self.cents(n)).1
+    fn natural_len(&self, trade: Trade, volume: Option<u32>, intended: Nanos) -> usize {
+        let volume = volume.map_or(0, |volume| VOLUME.len() + digits(volume));
+        let symbol = self.tickers[trade.ticker].json.len();
+        FRAME + self.time.len(intended) + symbol + price_text(trade.cents).1 + volume
+    }
+
+    /// The volume of record `n`, if the record tells it.
+    fn volume(&self, n: u64, intended: Nanos) -> Option<u32> {
+        (self.market == Market::Walk).then(|| walk::volume(self.volumes, n, intended))
     }
 
     /// Appends record `n`'s payload.
     pub fn write(&mut self, n: u64, intended: Nanos, out: &mut Vec<u8>) {
-        let (price, price_len) = price_text(self.cents(n));
+        let trade = self.trades.trade(n, intended);
+        let volume = self.volume(n, intended);
+        let (price, price_len) = price_text(trade.cents);
         out.extend_from_slice(TIME);
         self.time.write(intended, out);
         out.extend_from_slice(TICKER);
-        out.extend_from_slice(&self.tickers[self.ticker(n)].json);
+        out.extend_from_slice(&self.tickers[trade.ticker].json);
         out.extend_from_slice(PRICE);
         out.extend_from_slice(&price[..price_len]);
+        if let Some(volume) = volume {
+            let mut text = [0; 10];
+            let text = &mut text[..digits(volume)];
+            write_decimal(text, u64::from(volume));
+            out.extend_from_slice(VOLUME);
+            out.extend_from_slice(text);
+        }
         if let Some(bytes) = self.padded_to {
             let frame = PADDING.len() + PADDING_END.len();
-            let filler = bytes - frame - self.natural_len(n, intended);
+            let filler = bytes - frame - self.natural_len(trade, volume, intended);
             out.extend_from_slice(PADDING);
             out.resize(out.len() + filler, b'x');
             out.extend_from_slice(PADDING_END);
@@ -125,23 +165,47 @@ impl Ticks {
         out.extend_from_slice(END);
     }
 
-    /// `round(random.random() * 100, 2)`, in hundredths: 0 to 10,000.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0.0 to 10,000.0
-    fn cents(&self, n: u64) -> u32 {
-        (self.price_draws.unit(n) * 10_000.0).round() as u32
+    /// What record `n` tells, for a template.
+    pub(super) fn facts(&mut self, n: u64, intended: Nanos) -> TickFacts<'_> {
+        let trade = self.trades.trade(n, intended);
+        let mut event_time = Vec::with_capacity(EventTime::MAX_LEN);
+        self.time.write(intended, &mut event_time);
+        TickFacts {
+            unix: self.time.unix(intended),
+            event_time,
+            ticker: &self.tickers[trade.ticker].symbol,
+            cents: trade.cents,
+            volume: walk::volume(self.volumes, n, intended),
+        }
     }
 }
 
+/// What one record tells.
+pub(super) struct TickFacts<'a> {
+    /// The intended start in nanoseconds since 1970-01-01 UTC.
+    pub(super) unix: Nanos,
+    /// The same as `EVENT_TIME` has it.
+    pub(super) event_time: Vec<u8>,
+    pub(super) ticker: &'a str,
+    pub(super) cents: u32,
+    pub(super) volume: u32,
+}
+
+/// The length of `value` in decimal.
+fn digits(value: u32) -> usize {
+    value.checked_ilog10().unwrap_or(0) as usize + 1
+}
+
 /// A price as Python prints the float: `4.2`, `4.25`, `4.0`, `100.0`.
-fn price_text(cents: u32) -> ([u8; 6], usize) {
-    let (whole, cents) = (u64::from(cents / 100), u64::from(cents % 100));
-    let mut text = *b"000.00";
+fn price_text(cents: u32) -> ([u8; 9], usize) {
+    let (whole, cents) = (cents / 100, u64::from(cents % 100));
+    let mut text = *b"000000.00";
     let whole_digits = match whole {
         0..10 => 1,
         10..100 => 2,
-        _ => 3,
+        100.. => digits(whole).min(6),
     };
-    write_decimal(&mut text[..whole_digits], whole);
+    write_decimal(&mut text[..whole_digits], u64::from(whole));
     text[whole_digits] = b'.';
     if cents % 10 == 0 {
         write_decimal(&mut text[whole_digits + 1..whole_digits + 2], cents / 10);
@@ -180,9 +244,13 @@ mod tests {
     const ARTICLE: [&str; 5] = ["AAPL", "AMZN", "MSFT", "INTC", "TBV"];
 
     fn ticks(seed: u64, tickers: &[&str], padded_to: Option<usize>) -> Ticks {
+        in_market(Market::Random, seed, tickers, padded_to)
+    }
+
+    fn in_market(market: Market, seed: u64, tickers: &[&str], padded_to: Option<usize>) -> Ticks {
         let tickers: Vec<String> = tickers.iter().map(ToString::to_string).collect();
         let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
-        Ticks::new(seed, &tickers, padded_to, time).unwrap()
+        Ticks::new(seed, market, &tickers, padded_to, time).unwrap()
     }
 
     fn payload(ticks: &mut Ticks, n: u64, intended: Nanos) -> String {
@@ -205,7 +273,7 @@ mod tests {
         assert_eq!(text(1200), "12.0");
         assert_eq!(text(10_000), "100.0");
         // Every price against the float's own shortest form, which is Python's.
-        for cents in 0..=10_000 {
+        for cents in (0..=10_000).chain([10_001, 12_345, 99_999, 123_450, 1_000_000, 12_345_678, MAX_CENTS]) {
             assert_eq!(text(cents), format!("{:?}", f64::from(cents) / 100.0));
         }
     }
@@ -221,6 +289,33 @@ mod tests {
     }
 
     #[test]
+    fn the_walks_record_adds_the_volume() {
+        let mut ticks = in_market(Market::Walk, 1, &["AMZN"], None);
+        let text = payload(&mut ticks, 0, 123_456_000);
+        let rest = text
+            .strip_prefix(r#"{"EVENT_TIME": "2026-11-22T18:54:00.123456", "TICKER": "AMZN", "PRICE": "#)
+            .and_then(|rest| rest.strip_suffix('}'));
+        let (price, volume) = rest.unwrap().split_once(r#", "VOLUME": "#).unwrap();
+        assert!((5.0..=500.0).contains(&price.parse::<f64>().unwrap()), "{price}");
+        assert_eq!(volume.parse::<u32>().unwrap() % 100, 0);
+    }
+
+    /// The records of a seed are a promise over versions.
+    #[test]
+    fn records_are_fixed_for_ever() {
+        let mut random = in_market(Market::Random, 42, &ARTICLE, None);
+        assert_eq!(
+            payload(&mut random, 7, 1_000),
+            r#"{"EVENT_TIME": "2026-11-22T18:54:00.000001", "TICKER": "TBV", "PRICE": 15.42}"#
+        );
+        let mut walk = in_market(Market::Walk, 42, &ARTICLE, None);
+        assert_eq!(
+            payload(&mut walk, 7, 60 * SECOND),
+            r#"{"EVENT_TIME": "2026-11-22T18:55:00", "TICKER": "TBV", "PRICE": 9.98, "VOLUME": 200}"#
+        );
+    }
+
+    #[test]
     fn tickers_are_escaped_as_json_dumps_does() {
         assert_eq!(json_string("a\"b\\c\n"), br#""a\"b\\c\n""#);
         assert_eq!(json_string("日😀"), br#""\u65e5\ud83d\ude00""#);
@@ -230,29 +325,33 @@ mod tests {
     #[test]
     fn a_size_too_small_to_pad_to_is_refused() {
         let time = EventTime::new(0, TimeZone::Utc);
-        let error = Ticks::new(1, &["AAPL".into()], Some(40), time.clone()).unwrap_err();
+        let error = Ticks::new(1, Market::Random, &["AAPL".into()], Some(40), time.clone()).unwrap_err();
         let PayloadError::TooSmall { least } = error else { panic!("{error}") };
-        assert!(Ticks::new(1, &["AAPL".into()], Some(least), time.clone()).is_ok());
-        assert!(Ticks::new(1, &["AAPL".into()], Some(least - 1), time).is_err());
+        assert!(Ticks::new(1, Market::Random, &["AAPL".into()], Some(least), time.clone()).is_ok());
+        assert!(Ticks::new(1, Market::Random, &["AAPL".into()], Some(least - 1), time).is_err());
     }
 
     proptest! {
         #[test]
-        fn len_is_the_length_written(seed: u64, n: u64, intended in 0_u64..1 << 60, padded in prop::option::of(120_usize..4000)) {
-            let mut ticks = ticks(seed, &ARTICLE, padded);
+        fn len_is_the_length_written(seed: u64, walk: bool, n: u64, intended in 0_u64..1 << 60, padded in prop::option::of(150_usize..4000)) {
+            let market = if walk { Market::Walk } else { Market::Random };
+            let mut ticks = in_market(market, seed, &ARTICLE, padded);
+            let len = ticks.len(n, intended);
             let text = payload(&mut ticks, n, intended);
-            prop_assert_eq!(text.len(), ticks.len(n, intended));
+            prop_assert_eq!(text.len(), len);
             prop_assert!(text.len() <= ticks.max_len());
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             prop_assert!(ARTICLE.contains(&value["TICKER"].as_str().unwrap()));
             prop_assert!(value["PRICE"].is_f64());
+            prop_assert_eq!(value["VOLUME"].is_u64(), walk);
         }
 
         #[test]
-        fn a_record_is_a_function_of_seed_and_number(seed: u64, ns in prop::collection::vec(0_u64..1000, 1..50)) {
-            let mut one = ticks(seed, &ARTICLE, None);
+        fn a_record_is_a_function_of_seed_and_number(seed: u64, walk: bool, ns in prop::collection::vec(0_u64..1000, 1..50)) {
+            let market = if walk { Market::Walk } else { Market::Random };
+            let mut one = in_market(market, seed, &ARTICLE, None);
             let all: Vec<String> = (0..1000).map(|n| payload(&mut one, n, n * 1000)).collect();
-            let mut other = ticks(seed, &ARTICLE, None);
+            let mut other = in_market(market, seed, &ARTICLE, None);
             for n in ns {
                 prop_assert_eq!(&payload(&mut other, n, n * 1000), &all[usize::try_from(n).unwrap()]);
             }

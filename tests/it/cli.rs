@@ -42,6 +42,51 @@ fn mistakes_in_a_file_name_its_line() {
 }
 
 #[test]
+fn a_wrong_template_is_refused_with_its_place() {
+    let file = std::env::temp_dir().join(format!("tickgen-{}.jinja", std::process::id()));
+    let file = file.to_str().unwrap();
+    for (text, place) in [
+        ("{\"a\":\n {{ n + }}}", ":2:"),
+        ("{\"a\":\n {{ nn }}}", ":2:5: unknown name nn"),
+        ("{{ n }}\n{% if n > 90 %}{{ 1 / 0 }}{% endif %}", ":2:19: "),
+    ] {
+        std::fs::write(file, text).unwrap();
+        let (code, _, stderr) = run(&["--template", file, "--records", "100"]);
+        assert_eq!(code, 2, "{stderr}");
+        let expected = format!("error: --template {file}: {file}{place}");
+        assert!(stderr.contains(&expected) && stderr.contains("Nothing was sent."), "{expected}: {stderr}");
+    }
+    // A payload size is for the ticker record.
+    std::fs::write(file, "{{ n }}").unwrap();
+    let (code, _, stderr) = run(&["--template", file, "--payload-bytes", "500"]);
+    assert!(code == 2 && stderr.contains("error: --payload-bytes 500: is for the ticker record"), "{stderr}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_template_larger_than_the_streams_records_is_refused() {
+    let file = std::env::temp_dir().join(format!("tickgen-{}-large.jinja", std::process::id()));
+    let file = file.to_str().unwrap();
+    std::fs::write(file, "{{ pad(1048577) }}").unwrap();
+    let (code, _, stderr) = run(&["--template", file, "--records", "1"]);
+    std::fs::remove_file(file).unwrap();
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("make the payloads of --template shorter"), "{stderr}");
+}
+
+#[test]
+fn templates_and_the_market_make_loads() {
+    let template = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/templates/trade.json");
+    let common = ["--rps", "500", "--records", "500", "--market", "walk", "--tickers", "1000"];
+    for own in
+        [&["--keys", "ticker"][..], &["--template", template], &["--template", template, "--aggregate"]]
+    {
+        let (code, summary, stderr) = run(&[&common, own].concat());
+        assert_eq!((code, &summary["acked"]), (0, &500.into()), "{own:?}: {stderr}");
+    }
+}
+
+#[test]
 fn unknown_flags_and_missing_files_are_bad_usage() {
     assert_eq!(run(&["--rsp", "5"]).0, 2);
     let (code, _, stderr) = run(&["--config", "/nowhere.toml"]);

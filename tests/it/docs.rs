@@ -10,6 +10,7 @@ use tickgen::observe::{Judge, LoadFacts, METRICS, RunFacts, StoppedBy, Threshold
 use tickgen::plan::Plan;
 use tickgen::producer::{Snapshot, Window};
 use tickgen::settings::SETTINGS;
+use tickgen::tick::{EventTime, Keys, Market, Source as Records, Template, TemplateText, Ticks, TimeZone};
 
 /// The shipped config.toml shows every key with its default, and nothing else.
 #[test]
@@ -170,4 +171,27 @@ fn the_schema_check_finds_what_is_wrong() {
         summary[field] = wrong;
         assert_eq!(violations(&schema, &summary, "").len(), 1, "{field}");
     }
+}
+
+#[test]
+fn the_templates_of_the_documents_render() {
+    let file = "docs/templates/trade.json";
+    let text = repository_file(file);
+    assert!(repository_file("README.md").contains(&format!("```jinja\n{text}```")), "README.md differs");
+    let time = EventTime::new(1_795_373_640_000_000_000, TimeZone::Utc);
+    let ticks = Ticks::new(1, Market::Walk, &["AMZN".to_owned()], None, time).unwrap();
+    let keys = Keys::new(&"ticker".parse().unwrap(), 1, &ticks);
+    let template = TemplateText { file: file.to_owned(), text };
+    let template = Template::new(&template, 1, &ticks, u64::MAX).unwrap();
+    let mut source = Records::new(ticks, keys).with_template(template);
+    for n in [0, 1, 123_456] {
+        let mut payload = Vec::new();
+        source.write_payload(n, 123_456_789, &mut payload);
+        assert_eq!((payload.len(), source.payload_len(n, 123_456_789)), (400, 400));
+        let value: Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!((&value["record"], &value["symbol"]), (&n.into(), &"AMZN".into()));
+        assert_eq!(value["time"], "2026-11-22T18:54:00.123456Z");
+        assert!(value["price"].is_f64() && value["limit"].is_f64() && value["volume"].is_u64());
+    }
+    assert_eq!(source.failures(), (0, None));
 }

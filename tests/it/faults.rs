@@ -16,7 +16,7 @@ use tickgen::producer::{
     BatchBounds, Bounds, Cause, Ending, EngineConfig, Pace, Packing, Producer, RetryPolicy, Room, Snapshot,
     Wire,
 };
-use tickgen::tick::{EventTime, Keys, Source, Ticks, TimeZone};
+use tickgen::tick::{EventTime, Keys, Market, Source, Ticks, TimeZone};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -99,7 +99,8 @@ fn room(backlog: u64, requests: usize) -> Arc<Room> {
 }
 
 fn config(records: u64) -> EngineConfig {
-    let ticks = Ticks::new(1, &["AMZN".to_owned()], None, EventTime::new(0, TimeZone::Utc)).unwrap();
+    let ticks =
+        Ticks::new(1, Market::Random, &["AMZN".to_owned()], None, EventTime::new(0, TimeZone::Utc)).unwrap();
     let keys = Keys::new(&"uniform".parse().unwrap(), 1, &ticks);
     let rate = Rate::from_thousandths(1_000_000).unwrap();
     EngineConfig {

@@ -14,7 +14,7 @@ use tickgen::producer::{
     AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, Room,
     ShardQuota, Wire,
 };
-use tickgen::tick::{Draws, EventTime, Keys, Source, Ticks, TimeZone};
+use tickgen::tick::{Draws, EventTime, Keys, Market, Source, Ticks, TimeZone};
 
 /// What the simulated stream does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,7 +83,7 @@ fn constant(rate: Rate) -> Schedule {
 fn source(scenario: &Scenario) -> Source {
     let tickers: Vec<String> = ["AAPL", "AMZN", "TBV"].map(str::to_owned).to_vec();
     let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
-    let ticks = Ticks::new(scenario.seed, &tickers, None, time).unwrap();
+    let ticks = Ticks::new(scenario.seed, Market::Random, &tickers, None, time).unwrap();
     let keys = Keys::new(&scenario.keys.parse().unwrap(), scenario.seed, &ticks);
     Source::new(ticks, keys)
 }
