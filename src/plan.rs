@@ -3,7 +3,7 @@
 use crate::config::{ConfigError, Raw, Settings, Source};
 use crate::kinesis::limits::{MAX_ENTRIES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
 use crate::kinesis::protocol::StreamRef;
-use crate::load::{Nanos, Rate};
+use crate::load::{Nanos, Rate, SECOND};
 use crate::observe::Threshold;
 use crate::producer::{BatchBounds, Bounds, RetryPolicy};
 use crate::settings::Key;
@@ -12,7 +12,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod drill;
 mod parse;
+
+pub use drill::{Drill, DrillTask};
 
 /// What a run does.
 #[derive(Clone, Debug)]
@@ -53,6 +56,8 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Longest wait for the answer to one attempt.
     pub attempt_timeout: Duration,
+    /// What the run changes of its stream under load, by rising time.
+    pub drills: Vec<Drill>,
     /// What is told, and where.
     pub output: Output,
 }
@@ -148,6 +153,7 @@ impl Reader<'_> {
         let max_connections = self.read(Key::MaxConnections, parse::between(1, 10_000));
         let connect_timeout = self.read(Key::ConnectTimeout, parse::positive_time);
         let attempt_timeout = self.read(Key::AttemptTimeout, parse::positive_time);
+        let drills = self.drills(duration.flatten());
         let output = self.output();
         let aggregate_bytes = aggregate_bytes.filter(|_| aggregate == Some(true));
         self.check_retry(retry, batch, aggregate_bytes.is_some());
@@ -179,8 +185,25 @@ impl Reader<'_> {
             max_connections: usize::try_from(max_connections?).ok()?,
             connect_timeout: Duration::from_nanos(connect_timeout?),
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
+            drills: drills?,
             output: output?,
         })
+    }
+
+    fn drills(&mut self, duration: Option<Nanos>) -> Option<Vec<Drill>> {
+        let drills = self.read_all(Key::Drill, Drill::parse);
+        let allowed = self.read(Key::AllowDrill, parse::switch);
+        let (mut drills, allowed) = (drills?, allowed?);
+        if !allowed && !drills.is_empty() {
+            self.refuse(Key::Drill, "changes the stream itself: allow that with --allow-drill");
+        }
+        let end = duration.unwrap_or(Nanos::MAX);
+        if let Some(late) = drills.iter().find(|drill| drill.at >= end) {
+            let seconds = end as f64 / SECOND as f64;
+            self.refuse(Key::Drill, format!("{late} comes after the end of the load at {seconds}s"));
+        }
+        drills.sort_by_key(|drill| drill.at);
+        Some(drills)
     }
 
     fn target(&mut self) -> Option<Target> {
@@ -439,6 +462,14 @@ mod tests {
             ("stream = \"s\"\nshards = 4", "c.toml:2: shards = 4: is for the embedded stream"),
             ("embedded-bytes = 5", "c.toml:1: embedded-bytes = 5: at least 1MiB"),
             (
+                "drill = \"at=1s merge\"",
+                "c.toml:1: drill = at=1s merge: changes the stream itself: allow that",
+            ),
+            (
+                "allow-drill = true\nduration = \"5s\"\ndrill = [\"at=1s merge\", \"at=5s merge\"]",
+                "c.toml:3: drill = at=1s merge, at=5s merge: at=5s merge comes after the end of the load at 5s",
+            ),
+            (
                 "rps = \"max\"\nthreshold = \"achieved_rps > 5%\"",
                 "c.toml:2: threshold = achieved_rps > 5%: a share of",
             ),
@@ -446,6 +477,13 @@ mod tests {
             let errors = plan(file).unwrap_err();
             assert!(errors.len() == 1 && errors[0].starts_with(start), "{file}: {errors:?}");
         }
+    }
+
+    #[test]
+    fn drills_are_sorted_by_their_time() {
+        let plan = plan("allow-drill = true\ndrill = [\"at=9s merge\", \"at=2s split=hottest\"]").unwrap();
+        let texts: Vec<String> = plan.drills.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["at=2s split=hottest", "at=9s merge"]);
     }
 
     #[test]

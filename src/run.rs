@@ -1,6 +1,7 @@
 //! One run, from the plan to the summary.
 
 mod destination;
+mod drill;
 
 use crate::admin::{self, Admin};
 #[cfg(feature = "embedded")]
@@ -14,6 +15,7 @@ use crate::producer::{
 };
 use crate::tick::{EventTime, Keys, Source, Ticks};
 use destination::Destination;
+use drill::Drills;
 use std::io::Write as _;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -72,6 +74,7 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
         () = stops.next() => return Err(RunError::Stopped),
     };
     check_against_stream(plan, largest, &to.info)?;
+    drill::check(&plan.drills, to.info.on_demand).map_err(RunError::Plan)?;
     let summary = offer(plan, &to, source, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
     Ok(summary)
@@ -169,7 +172,8 @@ async fn offer(
     }
     let steering = producer.steering();
     rest.spawn(keep_map(to.client.clone(), steering.clone()));
-    let finished = finish(&mut producer, &steering, stops).await;
+    let mut drills = Drills::new(&plan.drills, &to.client, &producer, start);
+    let finished = drills.during(finish(&mut producer, &steering, stops)).await;
     let error = finished.fatal.map(|error| error.to_string());
     let stopped_by = match (&error, finished.by_signal) {
         (Some(_), _) => StoppedBy::Error,
@@ -177,7 +181,9 @@ async fn offer(
         (None, false) => StoppedBy::Schedule,
     };
     let thresholds = Threshold::with_defaults(&plan.output.thresholds, plan.rate.is_some());
-    Summary::new(&facts, &producer.observer().snapshot(), stopped_by, error, &thresholds)
+    let last = producer.observer().snapshot();
+    let summary = Summary::new(&facts, &last, stopped_by, error, &thresholds);
+    Summary { drills: drills.results(&last), ..summary }
 }
 
 /// A line to stderr every second; a stderr that is gone is not the run's concern.

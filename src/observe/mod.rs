@@ -1,5 +1,6 @@
 //! What people and machines see: readers of one snapshot, never writers.
 
+mod drill;
 mod exposition;
 mod logs;
 mod metrics;
@@ -7,6 +8,7 @@ mod progress;
 mod summary;
 mod threshold;
 
+pub use drill::DrillSummary;
 pub use logs::init as init_logs;
 pub use metrics::{METRICS, Metric, MetricKind, Metrics, RunGauges};
 pub use progress::Progress;

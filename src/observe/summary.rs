@@ -1,4 +1,4 @@
-use super::Threshold;
+use super::{DrillSummary, Threshold};
 use crate::producer::{Counts, Durations, EntryOutcome, FlushReason, RequestOutcome, Snapshot};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -113,6 +113,8 @@ pub struct Summary {
     pub service_time_ms: TimeSummary,
     /// Per shard.
     pub shards: Vec<ShardSummary>,
+    /// What the run changed of its stream, by rising time.
+    pub drills: Vec<DrillSummary>,
     /// What had to hold.
     pub thresholds: Vec<ThresholdResult>,
 }
@@ -240,6 +242,7 @@ impl Summary {
                     throttled: shard.throttled,
                 })
                 .collect(),
+            drills: Vec::new(),
             thresholds: Vec::new(),
         };
         summary.thresholds = thresholds
@@ -261,6 +264,13 @@ impl Summary {
         }
         let value = serde_json::to_value(self).ok()?;
         path.split('.').try_fold(&value, |value, name| value.get(name))?.as_f64()
+    }
+
+    /// Whether the run failed, whatever its thresholds say: an error ended it, its counts do not add up,
+    /// or a drill could not be done.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.error.is_some() || !self.balanced || self.drills.iter().any(|drill| drill.error.is_some())
     }
 
     /// Whether every threshold held.
@@ -340,6 +350,9 @@ impl fmt::Display for Summary {
                 "{name}    p50 {} ms, p90 {} ms, p99 {} ms, p99.9 {} ms, max {} ms",
                 times.p50, times.p90, times.p99, times.p999, times.max
             )?;
+        }
+        for drill in &self.drills {
+            writeln!(f, "drill       {drill}")?;
         }
         for threshold in &self.thresholds {
             let verdict = if threshold.passed { "held  " } else { "MISSED" };

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use tickgen::config::{Settings, Source};
-use tickgen::observe::{FIGURES, METRICS, RunFacts, StoppedBy, Summary, Threshold};
+use tickgen::observe::{DrillSummary, FIGURES, METRICS, RunFacts, StoppedBy, Summary, Threshold};
 use tickgen::plan::Plan;
 use tickgen::producer::Snapshot;
 use tickgen::settings::SETTINGS;
@@ -75,6 +75,7 @@ fn summary() -> Value {
     let summary = Summary::new(&facts, &Snapshot::empty(), StoppedBy::Signal, Some("e".into()), &thresholds);
     let mut summary = serde_json::to_value(summary).unwrap();
     summary["shards"] = serde_json::json!([{"id": "shardId-000000000000", "acked": 1, "throttled": 0}]);
+    summary["drills"] = serde_json::to_value([DrillSummary::default()]).unwrap();
     summary["flushes"] = serde_json::json!({"linger": 1});
     summary
 }
