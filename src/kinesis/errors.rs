@@ -39,11 +39,16 @@ where
         _ => by_status(error.code(), status),
     };
     let said = said(error, kind, status);
-    let advice = match without_credentials(error) {
-        true => Some(NO_CREDENTIALS.to_owned()),
-        false => error.code().and_then(advice),
+    let advice = if without_credentials(error) {
+        Some(NO_CREDENTIALS.to_owned())
+    } else {
+        error.code().and_then(advice)
     };
-    RequestError { kind, text: advice.map_or(said.clone(), |advice| format!("{said}. {advice}")) }
+    let text = match advice {
+        Some(advice) => format!("{said}. {advice}"),
+        None => said,
+    };
+    RequestError { kind, text }
 }
 
 fn by_status(code: Option<&str>, status: Option<u16>) -> Kind {

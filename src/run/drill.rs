@@ -48,12 +48,12 @@ pub(super) fn check(drills: &[Drill], on_demand: bool) -> Result<(), String> {
 
 /// The drills of a run, one after another by rising time.
 pub(super) struct Drills {
-    reach: Reach,
+    controls: Controls,
     drills: Vec<Underway>,
 }
 
 /// What a drill has its hands on.
-struct Reach {
+struct Controls {
     client: Client,
     steering: Steering,
     observer: Observer,
@@ -72,14 +72,14 @@ struct Underway {
 impl Drills {
     /// The drills of a run that began at `start`.
     pub(super) fn new(drills: &[Drill], client: &Client, producer: &Producer, start: Instant) -> Self {
-        let reach = Reach {
+        let controls = Controls {
             client: client.clone(),
             steering: producer.steering(),
             observer: producer.observer(),
             start,
         };
         let drills = drills.iter().map(|drill| Underway::new(drill.clone())).collect();
-        Self { reach, drills }
+        Self { controls, drills }
     }
 
     /// Waits for the end of the run, and carries the drills out meanwhile.
@@ -95,23 +95,23 @@ impl Drills {
         for (place, underway) in self.drills.iter_mut().enumerate() {
             // A drill is watched until the time of the next.
             let until = times.get(place + 1).copied().unwrap_or(Nanos::MAX);
-            let (usual, heat) = self.reach.look(underway.drill.at).await;
+            let (usual, heat) = self.controls.look(underway.drill.at).await;
             if usual.last().draining {
                 break;
             }
-            let started = self.reach.now();
+            let started = self.controls.now();
             underway.from = Some(usual.last());
             underway.summary.started_s = Some(seconds(started));
-            match self.reach.change(&underway.drill, &heat, &mut underway.summary).await {
+            match self.controls.change(&underway.drill, &heat, &mut underway.summary).await {
                 Ok(changed) => {
                     underway.summary.changed_after_s = Some(seconds(changed - started));
-                    let settling = Settling::new(usual, changed, self.reach.moment());
-                    self.reach.watch(underway, settling, started, until).await;
+                    let settling = Settling::new(usual, changed, self.controls.moment());
+                    self.controls.watch(underway, settling, started, until).await;
                 }
                 Err(error) => {
                     tracing::error!(drill = %underway.drill, error, "the drill could not be done");
                     underway.summary.error = Some(error);
-                    underway.to = Some(self.reach.moment());
+                    underway.to = Some(self.controls.moment());
                 }
             }
         }
@@ -147,7 +147,7 @@ impl Underway {
     }
 }
 
-impl Reach {
+impl Controls {
     /// The time of the run.
     fn now(&self) -> Nanos {
         Nanos::try_from(self.start.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
@@ -234,12 +234,13 @@ impl Reach {
     async fn active_shards(&self) -> Result<Option<ShardMap>, String> {
         let asked = async {
             let info = self.client.describe().await?;
-            if info.active { self.client.shard_map().await.map(Some) } else { Ok(None) }
+            if info.active { self.client.shard_map().await.map(Some) } else { Ok::<_, StreamError>(None) }
         };
-        asked.await.or_else(|error: StreamError| match error.is_transient() {
-            true => Ok(None),
-            false => Err(error.to_string()),
-        })
+        match asked.await {
+            Ok(map) => Ok(map),
+            Err(error) if error.is_transient() => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Watches the load until it has settled, the next drill's time comes, or the load ends.
