@@ -125,7 +125,7 @@ fn report(plan: &Plan, summary: &Summary) -> ExitCode {
     if let Err(error) = written {
         return failed(&format!("the summary could not be written: {error}"));
     }
-    if summary.error.is_some() || !summary.figures.balanced {
+    if summary.failed() {
         ExitCode::from(RUN_FAILED)
     } else if summary.passed() {
         ExitCode::SUCCESS

@@ -1,19 +1,23 @@
 //! The validated plan of a run: every setting given its meaning, every mistake told at once.
 
-use crate::config::{ConfigError, Raw, Settings, Source};
+use crate::config::{ConfigError, Settings};
 use crate::kinesis::limits::{MAX_ENTRIES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
-use crate::load::Nanos;
+use crate::load::{Nanos, SECOND};
 use crate::observe::Threshold;
 use crate::producer::{BatchBounds, Bounds, RetryPolicy};
 use crate::settings::Key;
 use crate::tick::{EventTime, Market, Template, TemplateText, Ticks, TimeZone};
+use reader::Reader;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod drill;
 mod load;
 mod parse;
+mod reader;
 
+pub use drill::{Drill, DrillTask};
 pub use load::{LoadPlan, Offer, ReplayPlan};
 
 /// What a run does.
@@ -23,6 +27,8 @@ pub struct Plan {
     pub loads: Vec<LoadPlan>,
     /// Where the loads go.
     pub target: Target,
+    /// What the run changes of its stream under load, by rising time.
+    pub drills: Vec<Drill>,
     /// How much is kept at most, by all loads together.
     pub bounds: Bounds,
     /// How long the drain may take.
@@ -143,15 +149,11 @@ impl Plan {
     }
 }
 
-struct Reader<'a> {
-    settings: &'a Settings,
-    errors: Vec<ConfigError>,
-}
-
 impl Reader<'_> {
     /// The plan of the whole run, for these loads.
     fn plan(&mut self, loads: Vec<LoadPlan>) -> Option<Plan> {
         let target = self.target(&loads);
+        let drills = self.drills(&loads, target.as_ref());
         let bounds = self.bounds();
         let drain_timeout = self.read(Key::DrainTimeout, parse::time);
         let max_connections = self.read(Key::MaxConnections, parse::between(1, 10_000));
@@ -174,6 +176,7 @@ impl Reader<'_> {
         Some(Plan {
             loads,
             target: target?,
+            drills: drills?,
             bounds: bounds?,
             drain_timeout: drain_timeout?,
             max_connections: usize::try_from(max_connections?).ok()?,
@@ -181,6 +184,29 @@ impl Reader<'_> {
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
             output: output?,
         })
+    }
+
+    fn drills(&mut self, loads: &[LoadPlan], target: Option<&Target>) -> Option<Vec<Drill>> {
+        let drills = self.read_all(Key::Drill, Drill::parse);
+        let allowed = self.read(Key::AllowDrill, parse::switch);
+        let (mut drills, allowed) = (drills?, allowed?);
+        if drills.is_empty() {
+            return Some(drills);
+        }
+        if !allowed {
+            self.refuse(Key::Drill, "changes the stream itself: allow that with --allow-drill");
+        }
+        if matches!(target, Some(Target::Lines(_))) || loads.iter().any(|load| load.stream != loads[0].stream)
+        {
+            self.refuse(Key::Drill, "needs one stream that all loads go to");
+        }
+        let ends = loads.iter().map(|load| load.duration.unwrap_or(Nanos::MAX)).max().unwrap_or(Nanos::MAX);
+        if let Some(late) = drills.iter().find(|drill| drill.at >= ends) {
+            let seconds = ends as f64 / SECOND as f64;
+            self.refuse(Key::Drill, format!("{late} comes after the end of the load at {seconds}s"));
+        }
+        drills.sort_by_key(|drill| drill.at);
+        Some(drills)
     }
 
     fn target(&mut self, loads: &[LoadPlan]) -> Option<Target> {
@@ -354,61 +380,6 @@ impl Reader<'_> {
             self.refuse(Key::PayloadBytes, "is for the ticker record; in a template say pad(BYTES)");
         }
     }
-
-    fn raw(&self, key: Key) -> &Raw {
-        self.settings.get(key)
-    }
-
-    fn is_set(&self, key: Key) -> bool {
-        let raw = self.raw(key);
-        raw.source != Source::Default && raw.texts.iter().any(|text| !text.is_empty())
-    }
-
-    /// A value that may be absent, as text.
-    fn text(&self, key: Key) -> Option<String> {
-        self.raw(key).texts.first().filter(|text| !text.is_empty()).cloned()
-    }
-
-    fn refuse(&mut self, key: Key, problem: impl std::fmt::Display) {
-        let error = ConfigError::new(key, self.raw(key), problem);
-        if !self.errors.contains(&error) {
-            self.errors.push(error);
-        }
-    }
-
-    /// A value that must be there; `None` if it is wrong, which is noted.
-    fn read<T>(&mut self, key: Key, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let text = self.raw(key).texts.first().cloned().unwrap_or_default();
-        parse(text.trim()).map_err(|problem| self.refuse(key, problem)).ok()
-    }
-
-    /// A value that may be absent.
-    #[expect(clippy::option_option, reason = "outside: whether it could be read; inside: whether it is set")]
-    fn read_if_set<T>(&mut self, key: Key, parse: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
-        match self.text(key) {
-            Some(_) => self.read(key, parse).map(Some),
-            None => Some(None),
-        }
-    }
-
-    /// The values of a list; empty texts are passed over.
-    fn read_all<T>(&mut self, key: Key, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
-        let texts = self.raw(key).texts.clone();
-        let read: Vec<Result<T, String>> =
-            texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(parse).collect();
-        let mut values = Vec::new();
-        let mut sound = true;
-        for one in read {
-            match one {
-                Ok(value) => values.push(value),
-                Err(problem) => {
-                    self.refuse(key, problem);
-                    sound = false;
-                }
-            }
-        }
-        sound.then_some(values)
-    }
 }
 
 #[cfg(test)]
@@ -439,10 +410,14 @@ mod tests {
     fn a_number_of_tickers_is_made_up() {
         for file in ["tickers = 500", "tickers = \"500\"", "tickers = [\"500\"]"] {
             let plan = plan(file).unwrap();
-            assert_eq!((plan.tickers.len(), plan.tickers[0].as_str()), (500, "TAGH"), "{file}");
+            assert_eq!(
+                (plan.loads[0].tickers.len(), plan.loads[0].tickers[0].as_str()),
+                (500, "TAGH"),
+                "{file}"
+            );
         }
         // Symbols that are numbers, as in Tokyo.
-        assert_eq!(plan("tickers = \"7203,6758\"").unwrap().tickers, ["7203", "6758"]);
+        assert_eq!(plan("tickers = \"7203,6758\"").unwrap().loads[0].tickers, ["7203", "6758"]);
     }
 
     #[test]
@@ -487,6 +462,14 @@ mod tests {
             ("tickers = []", "c.toml:1: tickers = : at least one ticker"),
             ("region = \"eu-west-1\"", "c.toml:1: region = eu-west-1: needs a --stream"),
             ("stream = \"s\"\nshards = 4", "c.toml:2: shards = 4: is for the embedded stream"),
+            (
+                "drill = \"at=1s merge\"",
+                "c.toml:1: drill = at=1s merge: changes the stream itself: allow that",
+            ),
+            (
+                "allow-drill = true\nduration = \"5s\"\ndrill = [\"at=1s merge\", \"at=5s merge\"]",
+                "c.toml:3: drill = at=1s merge, at=5s merge: at=5s merge comes after the end of the load at 5s",
+            ),
             ("embedded-bytes = 5", "c.toml:1: embedded-bytes = 5: at least 1MiB"),
             (
                 "rps = \"max\"\nthreshold = \"achieved_rps > 5%\"",
@@ -496,6 +479,13 @@ mod tests {
             let errors = plan(file).unwrap_err();
             assert!(errors.len() == 1 && errors[0].starts_with(start), "{file}: {errors:?}");
         }
+    }
+
+    #[test]
+    fn drills_are_sorted_by_their_time() {
+        let plan = plan("allow-drill = true\ndrill = [\"at=9s merge\", \"at=2s split=hottest\"]").unwrap();
+        let texts: Vec<String> = plan.drills.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["at=2s split=hottest", "at=9s merge"]);
     }
 
     #[test]

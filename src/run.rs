@@ -1,6 +1,7 @@
 //! One run, from the plan to the summary.
 
 mod destination;
+mod drill;
 mod engines;
 mod lines;
 
@@ -14,6 +15,7 @@ use crate::plan::{LoadPlan, Plan};
 use crate::producer::{MapSteering, Observer, Producer, Steering};
 use crate::tick::Source;
 use destination::{Destination, Destinations};
+use drill::Drills;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +76,7 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
     };
     for ((load, source), to) in plan.loads.iter().zip(&sources).zip(&to.loads) {
         engines::check(load, source, to)?;
+        drill::check(&plan.drills, to.info.on_demand).map_err(RunError::Plan)?;
     }
     let summary = offer(plan, &to, sources, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
@@ -148,10 +151,12 @@ async fn offer(
     if let Some(after) = plan.output.abort_after {
         rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), Arc::clone(&missed)));
     }
-    let finished = finish(&mut producer, &steering, stops, &missed).await;
+    let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
+    let finished = drills.during(finish(&mut producer, &steering, stops, &missed)).await;
     let error = finished.fatal.map(|error| error.to_string());
     let stopped_by = if error.is_some() { StoppedBy::Error } else { finished.stopped_by };
-    judge.summary(&observer.loads(), stopped_by, error)
+    let summary = judge.summary(&observer.loads(), stopped_by, error);
+    Summary { drills: drills.results(&observer.snapshot()), ..summary }
 }
 
 /// What is known of the run besides its counts.

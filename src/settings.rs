@@ -108,6 +108,10 @@ settings! {
             "Shards of the embedded stream; not set: enough for the rate"
         EmbeddedBytes "embedded-bytes" = "32MiB", "SIZE";
             "Record bytes that the embedded stream keeps; past it the oldest are trimmed"
+        Drill "drill" = "", "DRILL", list;
+            "Change the stream under load, such as 'at=20s split=hottest'; may be repeated"
+        AllowDrill "allow-drill" = "false", "BOOL";
+            "Let --drill change the stream"
     }
     "Producer" {
         Aggregate "aggregate" = "false", "BOOL";

@@ -9,7 +9,9 @@ use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::error::BoxError;
-use aws_sdk_kinesis::types::{ShardFilter, ShardFilterType, StreamDescriptionSummary, StreamMode};
+use aws_sdk_kinesis::types::{
+    ShardFilter, ShardFilterType, StreamDescriptionSummary, StreamMode, StreamStatus,
+};
 use aws_smithy_http_client::pool::{ConnectionEvent, ConnectionPool};
 use aws_smithy_http_client::{pool, proxy, tls};
 use bytes::Bytes;
@@ -61,8 +63,8 @@ pub enum Reach {
 /// A client of one stream.
 #[derive(Clone, Debug)]
 pub struct Client {
-    stream: StreamRef,
-    control: aws_sdk_kinesis::Client,
+    pub(super) stream: StreamRef,
+    pub(super) control: aws_sdk_kinesis::Client,
     data: aws_sdk_kinesis::Client,
     connections: Arc<AtomicUsize>,
 }
@@ -76,6 +78,8 @@ pub struct StreamInfo {
     pub limits: StreamLimits,
     /// Whether its capacity follows its use.
     pub on_demand: bool,
+    /// Whether it is active: it takes records while it is being changed, but no second change.
+    pub active: bool,
 }
 
 impl StreamInfo {
@@ -83,7 +87,7 @@ impl StreamInfo {
     #[must_use]
     pub fn of_no_stream() -> Self {
         let kib = i32::try_from(super::limits::MAX_RECORD_BYTES / 1024).ok();
-        Self { arn: String::new(), limits: StreamLimits::new(kib), on_demand: false }
+        Self { arn: String::new(), limits: StreamLimits::new(kib), on_demand: false, active: true }
     }
 }
 
@@ -192,6 +196,7 @@ impl Client {
             arn: summary.map_or_else(String::new, |s| s.stream_arn().to_owned()),
             limits: StreamLimits::new(record_size),
             on_demand: mode == Some(&StreamMode::OnDemand),
+            active: summary.is_some_and(|s| *s.stream_status() == StreamStatus::Active),
         })
     }
 

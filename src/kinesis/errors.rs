@@ -12,6 +12,21 @@ pub(super) fn classify<E>(error: &SdkError<E>) -> RequestError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
+    advised(error, |code| advice(Some(code)).map(str::to_owned))
+}
+
+/// The same for an operation that changes the stream, whose errors ask for other advice.
+pub(super) fn classify_change<E>(error: &SdkError<E>, operation: &str) -> RequestError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    advised(error, |code| change_advice(code, operation))
+}
+
+fn advised<E>(error: &SdkError<E>, advice: impl Fn(&str) -> Option<String>) -> RequestError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
     let status = error.raw_response().map(|r| r.status().as_u16());
     let kind = match error {
         SdkError::ConstructionFailure(_) => Kind::Fatal,
@@ -23,7 +38,17 @@ where
         SdkError::DispatchFailure(_) => Kind::ConnectionCut,
         _ => by_status(error.code(), status),
     };
-    RequestError { kind, text: describe(error, kind, status) }
+    let said = said(error, kind, status);
+    let advice = if without_credentials(error) {
+        Some(NO_CREDENTIALS.to_owned())
+    } else {
+        error.code().and_then(advice)
+    };
+    let text = match advice {
+        Some(advice) => format!("{said}. {advice}"),
+        None => said,
+    };
+    RequestError { kind, text }
 }
 
 fn by_status(code: Option<&str>, status: Option<u16>) -> Kind {
@@ -79,11 +104,12 @@ fn without_credentials(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |e| (*e).source()).any(<dyn Error>::is::<CredentialsError>)
 }
 
-fn describe<E>(error: &SdkError<E>, kind: Kind, status: Option<u16>) -> String
+/// What the service said, or what kept it from saying anything.
+fn said<E>(error: &SdkError<E>, kind: Kind, status: Option<u16>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    let said = match (error.code(), error.message()) {
+    match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
         _ => match (kind, status) {
@@ -91,11 +117,6 @@ where
             (_, Some(status)) => format!("HTTP {status}: {}", innermost(error)),
             _ => innermost(error),
         },
-    };
-    let advice = if without_credentials(error) { Some(NO_CREDENTIALS) } else { advice(error.code()) };
-    match advice {
-        Some(advice) => format!("{said}. {advice}"),
-        None => said,
     }
 }
 
@@ -146,6 +167,23 @@ fn advice(code: Option<&str>) -> Option<&'static str> {
     })
 }
 
+/// What a person can do about a change of the stream that was refused. The actions of IAM have the names
+/// of the operations.
+fn change_advice(code: &str, operation: &str) -> Option<String> {
+    match code {
+        "AccessDeniedException" | "AccessDenied" => {
+            Some(format!("Allow the role kinesis:{operation} on the stream."))
+        }
+        "LimitExceededException" => Some(format!(
+            "A limit of the account, or on how often and how far {operation} may change a stream: see aws \
+             kinesis describe-limits."
+        )),
+        // The service's own words say what is wrong.
+        "ValidationException" | "InvalidArgumentException" => None,
+        other => advice(Some(other)).map(str::to_owned),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +220,14 @@ mod tests {
         ] {
             assert!(advice(Some(code)).is_some(), "{code}");
         }
+    }
+
+    #[test]
+    fn a_change_that_is_refused_names_its_permission() {
+        let advice = |code| change_advice(code, "SplitShard").unwrap_or_default();
+        assert!(advice("AccessDeniedException").contains("kinesis:SplitShard"));
+        assert!(advice("LimitExceededException").contains("how far SplitShard may"));
+        assert!(advice("ResourceNotFoundException").contains("--stream"));
+        assert_eq!(advice("InvalidArgumentException"), "");
     }
 }

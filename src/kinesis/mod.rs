@@ -4,6 +4,7 @@
 
 mod answer;
 mod client;
+mod control;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod errors;
@@ -16,6 +17,7 @@ mod shard_map;
 
 pub use answer::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind};
 pub use client::{Client, ClientConfig, Reach, StreamError, StreamInfo};
+pub use control::{Change, ChangeError};
 pub use shard_map::{Shard, ShardId, ShardMap, ShardMapError, hash_key};
 
 use bytes::Bytes;

@@ -1,7 +1,9 @@
 //! What people and machines see: readers of one snapshot, never writers.
 
+mod drill;
 mod exposition;
 mod figures;
+mod judge;
 mod logs;
 mod metrics;
 mod progress;
@@ -9,12 +11,12 @@ mod summary;
 mod threshold;
 mod verdict;
 
+pub use drill::DrillSummary;
 pub use figures::{Figures, ShardSummary, TimeSummary, WindowSummary, WindowTimes};
+pub use judge::{Judge, LoadFacts, RunFacts};
 pub use logs::init as init_logs;
 pub use metrics::{METRICS, Metric, MetricKind, Metrics, RunGauges};
 pub use progress::Progress;
-pub use summary::{
-    Judge, LoadFacts, LoadSummary, RunFacts, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult,
-};
+pub use summary::{LoadSummary, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult};
 pub use threshold::{Threshold, ThresholdError, figures};
 pub use verdict::{Limit, LimitReason};

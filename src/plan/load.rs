@@ -1,4 +1,5 @@
-use super::{Reader, parse};
+use super::parse;
+use super::reader::Reader;
 use crate::kinesis::protocol::StreamRef;
 use crate::load::{Arrivals, Nanos, Schedule, Shape, parse_arrivals, parse_shape};
 use crate::producer::{BatchBounds, RetryPolicy};

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tickgen::config::{Settings, Source};
-use tickgen::observe::{Judge, LoadFacts, METRICS, RunFacts, StoppedBy, Threshold, WindowSummary, figures};
+use tickgen::observe::{
+    DrillSummary, Judge, LoadFacts, METRICS, RunFacts, StoppedBy, Threshold, WindowSummary, figures,
+};
 use tickgen::plan::Plan;
 use tickgen::producer::{Snapshot, Window};
 use tickgen::settings::SETTINGS;
@@ -86,6 +88,7 @@ fn summary() -> Value {
         {"stream": "s", "id": "shardId-000000000000", "acked": 1, "accepted": 1, "throttled": 0}
     ]);
     summary["windows"] = serde_json::json!([WindowSummary::new(&Window::default())]);
+    summary["drills"] = serde_json::to_value([DrillSummary::default()]).unwrap();
     summary["limit"]["by"] = serde_json::json!(["cpu"]);
     summary["flushes"] = serde_json::json!({"linger": 1});
     summary

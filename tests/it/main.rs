@@ -3,6 +3,7 @@
 
 mod cli;
 mod docs;
+mod drill;
 mod embedded;
 mod faults;
 mod harness;

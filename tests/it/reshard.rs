@@ -2,6 +2,7 @@
 #![cfg(feature = "embedded")]
 
 use crate::harness::{assert_balanced, finished, start};
+use axum::Router;
 use ferrokinesis::actions::{Operation, dispatch};
 use ferrokinesis::store::{Store, StoreOptions};
 use ferrokinesis::{create_app, serve_plain_http};
@@ -12,12 +13,21 @@ use tickgen::kinesis::hash_key;
 use tickgen::producer::aggregate;
 use tokio::net::TcpListener;
 
-const STREAM: &str = "resharded";
+pub(crate) const STREAM: &str = "resharded";
 
 async fn serve(shards: u32) -> (Store, String) {
+    serve_wrapped(shards, 0, |app| app).await
+}
+
+/// Serves a stream whose changes take a while, behind something that sees every request.
+pub(crate) async fn serve_wrapped(
+    shards: u32,
+    update_stream_ms: u64,
+    wrap: impl FnOnce(Router) -> Router,
+) -> (Store, String) {
     let options = StoreOptions {
         create_stream_ms: 0,
-        update_stream_ms: 0,
+        update_stream_ms,
         shard_limit: 100,
         enforce_limits: true,
         ..StoreOptions::default()
@@ -25,7 +35,7 @@ async fn serve(shards: u32) -> (Store, String) {
     let (app, store) = create_app(options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(serve_plain_http(listener, app, std::future::pending()));
+    tokio::spawn(serve_plain_http(listener, wrap(app), std::future::pending()));
     call(&store, Operation::CreateStream, json!({"StreamName": STREAM, "ShardCount": shards})).await;
     (store, url)
 }
@@ -58,15 +68,15 @@ async fn split_and_merge(store: &Store, step: u64) {
     call(store, Operation::MergeShards, merge).await;
 }
 
-struct Read {
-    user_records: u64,
-    distinct: u64,
+pub(crate) struct Read {
+    pub(crate) user_records: u64,
+    pub(crate) distinct: u64,
     /// User records whose hash key their shard does not take.
-    misplaced: u64,
+    pub(crate) misplaced: u64,
 }
 
 /// Reads the stream's store, shard by shard.
-async fn read(store: &Store) -> Read {
+pub(crate) async fn read(store: &Store) -> Read {
     let shards = store.get_stream(STREAM).await.unwrap().shards;
     let mut seen = HashSet::new();
     let mut read = Read { user_records: 0, distinct: 0, misplaced: 0 };
