@@ -5,7 +5,7 @@ use crate::kinesis::limits::{MAX_ENTRIES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
 use crate::kinesis::protocol::StreamRef;
 use crate::load::{Nanos, Rate};
 use crate::observe::Threshold;
-use crate::producer::{BatchBounds, Bounds, RetryPolicy};
+use crate::producer::{BatchBounds, Bounds, RetryPolicy, ShardLimiting};
 use crate::settings::Key;
 use crate::tick::{EventTime, KeyKind, Ticks, TimeZone};
 use std::net::SocketAddr;
@@ -39,8 +39,8 @@ pub struct Plan {
     pub aggregate_bytes: Option<usize>,
     /// When a batch leaves.
     pub batch: BatchBounds,
-    /// The share of each shard's limit to use (1 = 100 %); `None`: no limit.
-    pub shard_limit: Option<f64>,
+    /// What limits the load on each shard.
+    pub shard_limit: ShardLimiting,
     /// When failed records are sent again.
     pub retry: RetryPolicy,
     /// How long the drain may take.
@@ -141,7 +141,7 @@ impl Reader<'_> {
         let aggregate = self.read(Key::Aggregate, parse::switch);
         let aggregate_bytes = self.read(Key::AggregateBytes, parse::size);
         let batch = self.batch();
-        let shard_limit = self.read(Key::ShardLimit, parse::share);
+        let shard_limit = self.read(Key::ShardLimit, parse::shard_limit);
         let retry = self.retry();
         let drain_timeout = self.read(Key::DrainTimeout, parse::time);
         let bounds = self.bounds();
@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(plan.rate.unwrap().thousandths(), 1_000_000);
         assert_eq!((plan.seed, plan.duration, plan.records), (7, None, None));
         assert_eq!(plan.tickers, ["AAPL", "AMZN", "MSFT", "INTC", "TBV"]);
-        assert_eq!(plan.shard_limit, Some(1.0));
+        assert_eq!(plan.shard_limit, ShardLimiting::Auto);
         assert_eq!(plan.retry.record_ttl, 30_000_000_000);
         assert_eq!(plan.bounds.bytes, 32 << 20);
         assert!(plan.output.thresholds.is_empty());

@@ -10,7 +10,7 @@ use crate::load::{Nanos, Rate, Schedule, Stride};
 use crate::observe::{Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary, Threshold};
 use crate::plan::Plan;
 use crate::producer::{
-    AggregateSize, Bounds, EngineConfig, Observer, Pace, Packing, Producer, ShardQuota, Steering,
+    AggregateSize, Bounds, EngineConfig, Observer, Pace, Packing, Producer, Steering,
 };
 use crate::tick::{EventTime, Keys, Source, Ticks};
 use destination::Destination;
@@ -281,7 +281,7 @@ fn engine_config(plan: &Plan, to: &Destination, pace: Pace, source: Source) -> E
         source,
         packing,
         batch,
-        quota: plan.shard_limit.map(|share| ShardQuota::of_shard(share, largest)),
+        quota: plan.shard_limit.quota(to.info.on_demand, largest),
         retry: plan.retry,
         bounds: bounds(plan, to, per_entry),
         seed: plan.seed,

@@ -132,7 +132,7 @@ pub struct TimeSummary {
 }
 
 /// One shard's part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ShardSummary {
     /// Its id.
     pub id: String,
@@ -140,6 +140,9 @@ pub struct ShardSummary {
     pub acked: u64,
     /// Kinesis records that it throttled.
     pub throttled: u64,
+    /// Kinesis records per second that its limit admits at the end; absent without a limit, and once
+    /// it is closed.
+    pub limit_rps: Option<f64>,
 }
 
 /// Whether a threshold held.
@@ -238,6 +241,7 @@ impl Summary {
                     id: shard.id.to_string(),
                     acked: shard.acked,
                     throttled: shard.throttled,
+                    limit_rps: shard.limit.map(rounded),
                 })
                 .collect(),
             thresholds: Vec::new(),

@@ -175,7 +175,7 @@ fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
 }
 
 /// What became of one shard's entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ShardAccount {
     /// The shard.
     pub id: ShardId,
@@ -185,6 +185,9 @@ pub struct ShardAccount {
     pub accepted: u64,
     /// Kinesis records that it throttled.
     pub throttled: u64,
+    /// Kinesis records that the limit admits to it in a second at present; `None`: no limit, or the
+    /// shard is closed.
+    pub limit: Option<f64>,
 }
 
 /// Everything that is counted in a run: written by the engine alone, read by every observer.
@@ -244,7 +247,7 @@ impl Account {
     /// The place of a shard in [`Account::shards`], made if it has none.
     pub(crate) fn shard(&mut self, id: ShardId) -> usize {
         self.shards.iter().position(|shard| shard.id == id).unwrap_or_else(|| {
-            self.shards.push(ShardAccount { id, acked: 0, accepted: 0, throttled: 0 });
+            self.shards.push(ShardAccount { id, acked: 0, accepted: 0, throttled: 0, limit: None });
             self.shards.len() - 1
         })
     }
@@ -270,6 +273,7 @@ impl Account {
             mine.acked += theirs.acked;
             mine.accepted += theirs.accepted;
             mine.throttled += theirs.throttled;
+            mine.limit = mine.limit.into_iter().chain(theirs.limit).reduce(|a, b| a + b);
         }
     }
 }

@@ -266,6 +266,20 @@ impl Backlog {
         }
     }
 
+    /// Notes that the shard of a slot throttled an entry of `bytes`.
+    pub fn throttled(&mut self, slot: u32, bytes: usize, now: Nanos) {
+        if let Some(limit) = &mut self.slots[slot as usize].limit {
+            limit.throttled(bytes, now);
+        }
+    }
+
+    /// The Kinesis records that the open shards' limits admit in a second at present, by slot; nothing
+    /// if there is no limit.
+    pub fn limits(&self) -> impl Iterator<Item = (u32, f64)> {
+        let limit = |slot: &u32| self.slots[*slot as usize].limit.as_ref().map(ShardLimit::records_per_second);
+        self.open.iter().filter_map(move |slot| limit(slot).map(|records| (*slot, records)))
+    }
+
     /// When [`Backlog::take`] may find an entry that it does not find now.
     #[must_use]
     pub fn next_wake(&self) -> Option<Nanos> {

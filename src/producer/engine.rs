@@ -378,6 +378,10 @@ impl Engine {
     /// A copy of all that is counted.
     #[must_use]
     pub fn snapshot(&self, now: Nanos) -> Snapshot {
+        let mut account = self.account.clone();
+        for (slot, records_per_second) in self.backlog.limits() {
+            account.shards[self.accounts[slot as usize]].limit = Some(records_per_second);
+        }
         Snapshot {
             elapsed: now,
             span: self.pacer.span(now),
@@ -387,7 +391,7 @@ impl Engine {
             backlog_records: self.waiting() + self.batch.len(),
             in_flight_requests: self.in_flight.requests as u64,
             in_flight_bytes: self.in_flight.bytes as u64,
-            account: self.account.clone(),
+            account,
         }
     }
 }

@@ -30,7 +30,7 @@ pub use ledger::{Cause, Ledger};
 pub use pacer::{Pace, Pacer};
 pub use record::Record;
 pub use retry::{RetryPolicy, RetryQueue, Verdict};
-pub use shard_limit::{ShardLimit, ShardQuota};
+pub use shard_limit::{Adapts, ShardLimit, ShardLimiting, ShardQuota};
 pub use snapshot::Snapshot;
 
 use crate::kinesis::{PutRecords, RequestError, ShardMap};

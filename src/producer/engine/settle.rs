@@ -5,7 +5,7 @@ use crate::kinesis::{Answer, EntryAnswer, EntryError, RequestError, RequestError
 use crate::load::Nanos;
 use crate::producer::account::{EntryOutcome, RequestOutcome};
 use crate::producer::retry::Verdict;
-use crate::producer::{Cause, Record};
+use crate::producer::{Cause, Entry, Record};
 
 impl Engine {
     /// Settles the records of a request by its answer.
@@ -48,8 +48,7 @@ impl Engine {
                     outcome = RequestOutcome::Partial;
                     self.account.entries.add(EntryOutcome::Rejected(*error), 1);
                     if *error == EntryError::Throttled {
-                        self.account.throttled_entries += 1;
-                        self.account.shards[self.accounts[entry.slot as usize]].throttled += 1;
+                        self.throttled(*entry, now);
                     }
                     let resent = self.fail_attempt(own, Cause::Entry(*error), false, now);
                     self.account.retried_entries += u64::from(resent);
@@ -57,6 +56,12 @@ impl Engine {
             }
         }
         self.account.requests.add(outcome, 1);
+    }
+
+    fn throttled(&mut self, entry: Entry, now: Nanos) {
+        self.account.throttled_entries += 1;
+        self.account.shards[self.accounts[entry.slot as usize]].throttled += 1;
+        self.backlog.throttled(entry.slot, entry.bytes as usize, now);
     }
 
     fn ack(&mut self, records: &[Record], place: usize, sent: Nanos, now: Nanos) {
@@ -79,9 +84,8 @@ impl Engine {
         self.account.requests.add(RequestOutcome::Failed(error.kind), 1);
         self.account.entries.add(EntryOutcome::RequestFailed, entries);
         if error.kind == RequestErrorKind::Throttled {
-            self.account.throttled_entries += entries;
             for entry in &request.entries {
-                self.account.shards[self.accounts[entry.slot as usize]].throttled += 1;
+                self.throttled(*entry, now);
             }
         }
         let cause = Cause::Request(error.kind);
