@@ -9,9 +9,7 @@ use crate::kinesis::{Client, StreamError, StreamInfo};
 use crate::load::{Nanos, Rate, Schedule, Stride};
 use crate::observe::{Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary, Threshold};
 use crate::plan::Plan;
-use crate::producer::{
-    AggregateSize, Bounds, EngineConfig, Observer, Pace, Packing, Producer, Steering,
-};
+use crate::producer::{AggregateSize, Bounds, EngineConfig, Observer, Pace, Packing, Producer, Steering};
 use crate::tick::{EventTime, Keys, Source, Ticks};
 use destination::Destination;
 use std::io::Write as _;

@@ -374,6 +374,6 @@ mod tests {
             shard.limit = None;
         }
         let text = metrics.render(&snapshot);
-        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000003\"} +Inf"));
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000003\"} inf"));
     }
 }

@@ -276,7 +276,8 @@ impl Backlog {
     /// The Kinesis records that the open shards' limits admit in a second at present, by slot; nothing
     /// if there is no limit.
     pub fn limits(&self) -> impl Iterator<Item = (u32, f64)> {
-        let limit = |slot: &u32| self.slots[*slot as usize].limit.as_ref().map(ShardLimit::records_per_second);
+        let limit =
+            |slot: &u32| self.slots[*slot as usize].limit.as_ref().map(ShardLimit::records_per_second);
         self.open.iter().filter_map(move |slot| limit(slot).map(|records| (*slot, records)))
     }
 

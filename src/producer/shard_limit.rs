@@ -58,7 +58,7 @@ pub struct ShardQuota {
     pub adapts: Adapts,
 }
 
-/// Whether a limit changes with what the shard throttles.
+/// Whether a limit changes with what its shard throttles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapts {
     /// It stays the quota.

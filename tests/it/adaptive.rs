@@ -4,7 +4,7 @@
 use crate::harness::Stored;
 use std::collections::{BTreeMap, HashMap};
 use tickgen::kinesis::protocol::StreamRef;
-use tickgen::kinesis::{Answer, EntryAnswer, EntryError, ShardId, ShardMap};
+use tickgen::kinesis::{Answer, EntryAnswer, EntryError, Shard, ShardId, ShardMap};
 use tickgen::load::{MILLISECOND, Nanos, Rate, SECOND, Schedule, Stride};
 use tickgen::producer::{
     BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, ShardLimiting, Snapshot,
@@ -149,7 +149,10 @@ struct Got {
 impl Got {
     fn at(snapshots: &[Snapshot]) -> Self {
         Self {
-            accepted: snapshots.iter().map(|s| s.account.shards.iter().map(|shard| shard.accepted).sum()).collect(),
+            accepted: snapshots
+                .iter()
+                .map(|s| s.account.shards.iter().map(|shard| shard.accepted).sum())
+                .collect(),
             bytes: snapshots.iter().map(|s| s.account.accepted_bytes).sum(),
             throttled: snapshots.iter().map(|s| s.account.throttled_entries).sum(),
             sent: snapshots.iter().map(|s| s.account.entries_sent).sum(),
@@ -178,17 +181,143 @@ impl Got {
     }
 }
 
+/// The three bars of a shared stream.
+fn assert_shared(got: &Got, goodput: f64, told: &str) {
+    assert!(goodput >= 0.95, "{told}: goodput {goodput:.3} of the capacity, {got:?}");
+    assert!(got.throttled_ratio() < 0.02, "{told}: {:.4} throttled, {got:?}", got.throttled_ratio());
+    assert!(got.least_share() >= 0.25, "{told}: {:.3} for one, {got:?}", got.least_share());
+}
+
+/// Offered half as much again as it takes, from the first second on.
 #[test]
 fn three_engines_settle_near_the_capacity_they_share() {
-    for seed in 1..=5 {
-        let mut got = Vec::new();
+    for seed in 1..=8 {
+        let mut got = Got::default();
         share_out(&[Offer::of(2000); 3], stream(4, 1), 61 * SECOND, seed, false, |_, _, snapshots| {
+            got = Got::at(snapshots);
+        });
+        assert_shared(&got, got.goodput() as f64 / (60.0 * 4_000.0), &format!("seed {seed}"));
+    }
+}
+
+/// Records of 4 KiB: the bytes bind, not the records.
+#[test]
+fn bytes_are_shared_like_records() {
+    let offer = Offer { payload_bytes: Some(4_000), ..Offer::of(525) };
+    for seed in 1..=3 {
+        let mut got = Got::default();
+        share_out(&[offer; 3], stream(4, 1), 61 * SECOND, seed, false, |_, _, snapshots| {
+            got = Got::at(snapshots);
+        });
+        assert_shared(&got, got.bytes as f64 / (60.0 * f64::from(4 << 20)), &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn a_third_engine_that_comes_late_gets_its_part() {
+    let offers = [Offer::of(3000), Offer::of(3000), Offer { begins: 20 * SECOND, ..Offer::of(3000) }];
+    for seed in 1..=3 {
+        let mut got = Vec::new();
+        share_out(&offers, stream(4, 1), 121 * SECOND, seed, false, |_, _, snapshots| {
             got.push(Got::at(snapshots));
         });
-        let all = &got[60];
-        let ratio = all.goodput() as f64 / (60.0 * 4000.0);
-        println!("{seed}: {ratio:.3} {:.4} {:.3}", all.throttled_ratio(), all.least_share());
-        let settled = got[60].since(&got[10]);
-        println!("   settled {:.3} {:.4} {:.3}", settled.goodput() as f64/(50.0*4000.0), settled.throttled_ratio(), settled.least_share());
+        let settled = got[120].since(&got[60]);
+        assert_shared(&settled, settled.goodput() as f64 / (60.0 * 4_000.0), &format!("seed {seed}"));
+    }
+}
+
+/// `--shard-limit auto` on an on-demand stream: nobody says what a shard takes, and it changes.
+#[test]
+fn engines_find_what_an_on_demand_stream_takes() {
+    let mut got = Vec::new();
+    share_out(&[Offer::of(6000); 2], stream(2, 2), 121 * SECOND, 4, true, |second, stream, snapshots| {
+        if second == 60 {
+            stream.capacity = 4;
+        }
+        got.push(Got::at(snapshots));
+    });
+    for (from, to, capacity) in [(20, 60, 4_000), (90, 120, 8_000)] {
+        let settled = got[to].since(&got[from]);
+        let goodput = settled.goodput() as f64 / ((to - from) * capacity) as f64;
+        assert_shared(&settled, goodput, &format!("{from}..{to}"));
+    }
+}
+
+/// A shard that stays open keeps its limit, new ones begin with the whole, closed ones have none.
+#[test]
+fn limits_through_a_reshard() {
+    let mut engine = Offer::of(8000).engine(1, 2, 100 * SECOND, false);
+    let mut now = 0;
+    while engine.snapshot(now).account.throttled_entries < 40 {
+        while let Some(request) = engine.poll(now) {
+            let throttled = vec![EntryAnswer::Rejected(EntryError::Throttled); request.entry_count()];
+            engine.settle(request, Answer::Entries(throttled), now);
+        }
+        now += MILLISECOND;
+    }
+    let limits = |engine: &Engine| -> Vec<(u64, Option<f64>)> {
+        engine.snapshot(now).account.shards.iter().map(|shard| (shard.id.0, shard.limit)).collect()
+    };
+    let before = limits(&engine);
+    assert!(before.iter().all(|(_, limit)| limit.is_some_and(|limit| limit < 920.0)), "{before:?}");
+    let [parent, other] = ShardMap::even(2).shards().try_into().unwrap();
+    let left = Shard { id: ShardId(2), last: parent.last / 2, ..parent };
+    let right = Shard { id: ShardId(3), first: left.last + 1, ..parent };
+    engine.reshard(ShardMap::new(vec![left, right, other]).unwrap(), now);
+    let after = limits(&engine);
+    assert_eq!(after, [(0, None), before[1], (2, Some(980.0)), (3, Some(980.0))]);
+}
+
+#[cfg(feature = "embedded")]
+mod on_the_embedded_kinesis {
+    use crate::harness::{assert_balanced, finished, start};
+    use serde_json::Value;
+    use tickgen::kinesis::embedded::{self, Embedded};
+
+    fn count(summary: &Value, name: &str) -> f64 {
+        summary[name].as_f64().unwrap_or_else(|| panic!("{name} in {summary:#}"))
+    }
+
+    /// Three processes offer 6,000/s to four shards.
+    async fn share_out(seconds: &str) -> Vec<Value> {
+        let server = Embedded::start(4, 32 << 20).await.unwrap();
+        let url = server.url();
+        let mut flags = vec!["--stream", embedded::STREAM, "--region", embedded::REGION];
+        flags.extend(["--endpoint-url", &url, "--shard-limit", "adaptive", "--rps", "2000"]);
+        flags.extend(["--duration", seconds, "--drain-timeout", "0s", "--quiet", "--summary", "-"]);
+        let children: Vec<_> = (0..3).map(|_| start(&flags)).collect();
+        let mut summaries = Vec::new();
+        for child in children {
+            let output =
+                tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+            let (code, summary, stderr) = finished(&output);
+            assert_eq!(code, 99, "the stream takes less than is offered: {stderr}");
+            assert_balanced(&summary);
+            summaries.push(summary);
+        }
+        summaries
+    }
+
+    /// Goodput, throttled entries and the split, from the first record on.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn three_producers_share_a_stream() {
+        let summaries = share_out("60s").await;
+        let goodput: Vec<f64> = summaries.iter().map(|summary| count(summary, "achieved_rps")).collect();
+        let sum: f64 = goodput.iter().sum();
+        let throttled: f64 = summaries.iter().map(|summary| count(summary, "throttled_entries")).sum();
+        let codes = summaries.iter().filter_map(|summary| summary["entries_by_code"].as_object());
+        let entries: f64 = codes.flat_map(|codes| codes.values()).filter_map(Value::as_f64).sum();
+        let least = goodput.iter().copied().fold(f64::INFINITY, f64::min);
+        println!(
+            "goodput {:.3} of the capacity, {:.4} throttled, least share {:.3}",
+            sum / 4_000.0,
+            throttled / entries,
+            least / sum
+        );
+        assert!(sum >= 0.95 * 4_000.0, "{goodput:?}");
+        assert!(throttled < 0.02 * entries, "{throttled} of {entries}");
+        assert!(least >= 0.25 * sum, "{goodput:?}");
+        let limits = summaries.iter().flat_map(|summary| summary["shards"].as_array().unwrap());
+        assert!(limits.map(|shard| count(shard, "limit_rps")).all(|limit| (10.0..=980.0).contains(&limit)));
     }
 }

@@ -74,7 +74,8 @@ fn summary() -> Value {
     let thresholds = [Threshold::parse("lost == 0").unwrap()];
     let summary = Summary::new(&facts, &Snapshot::empty(), StoppedBy::Signal, Some("e".into()), &thresholds);
     let mut summary = serde_json::to_value(summary).unwrap();
-    summary["shards"] = serde_json::json!([{"id": "shardId-000000000000", "acked": 1, "throttled": 0, "limit_rps": 980.0}]);
+    summary["shards"] =
+        serde_json::json!([{"id": "shardId-000000000000", "acked": 1, "throttled": 0, "limit_rps": 980.0}]);
     summary["flushes"] = serde_json::json!({"linger": 1});
     summary
 }
