@@ -337,6 +337,19 @@ mod tests {
     }
 
     #[test]
+    fn auto_is_the_whole_of_a_provisioned_shard_and_adaptive_on_demand() {
+        let whole = ShardQuota::of_shard(1.0, 500);
+        assert_eq!(ShardLimiting::Auto.quota(false, 500), Some(whole));
+        let adaptive = Some(ShardQuota { adapts: Adapts::Freely, ..whole });
+        assert_eq!(ShardLimiting::Auto.quota(true, 500), adaptive);
+        let provisioned = Some(ShardQuota { adapts: Adapts::UpToQuota, ..whole });
+        assert_eq!(ShardLimiting::Adaptive.quota(false, 500), provisioned);
+        // What the user says wins.
+        assert_eq!(ShardLimiting::Share(1.0).quota(true, 500), Some(whole));
+        assert_eq!(ShardLimiting::Unlimited.quota(true, 500), None);
+    }
+
+    #[test]
     fn records_keep_within_1000_in_any_second() {
         let mut limit = ShardLimit::new(ShardQuota::of_shard(1.0, 1024));
         let times = saturate(&mut limit, 100, 20 * SECOND);
