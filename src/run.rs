@@ -4,6 +4,7 @@ mod destination;
 mod drill;
 mod engines;
 mod lines;
+mod replay;
 
 use crate::admin::{self, Admin};
 #[cfg(feature = "embedded")]
@@ -16,6 +17,7 @@ use crate::producer::{MapSteering, Observer, Producer, Steering};
 use crate::tick::Source;
 use destination::{Destination, Destinations};
 use drill::Drills;
+use replay::Replay;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +72,7 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
     let mut rest = Rest::default();
     let admin = listen(plan, &mut rest).await?;
     let sources: Vec<Source> = plan.loads.iter().map(engines::source).collect::<Result<_, _>>()?;
+    let feeds: Vec<_> = plan.loads.iter().map(engines::feed).collect::<Result<_, _>>()?;
     let to = tokio::select! {
         to = Destinations::reach(plan, &sources) => to?,
         () = stops.next() => return Err(RunError::Stopped),
@@ -78,7 +81,8 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
         engines::check(load, source, to)?;
         drill::check(&plan.drills, to.info.on_demand).map_err(RunError::Plan)?;
     }
-    let summary = offer(plan, &to, sources, &admin, stops, &mut rest).await;
+    let records = sources.into_iter().zip(feeds).collect();
+    let summary = offer(plan, &to, records, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
     Ok(summary)
 }
@@ -115,7 +119,7 @@ impl Rest {
 async fn offer(
     plan: &Plan,
     to: &Destinations,
-    mut sources: Vec<Source>,
+    mut records: Vec<(Source, Option<Replay>)>,
     admin: &Admin,
     stops: impl Stops,
     rest: &mut Rest,
@@ -123,13 +127,13 @@ async fn offer(
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
     let unix = started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0);
-    for source in &mut sources {
+    for (source, _) in &mut records {
         source.starts_at(unix);
     }
     let room = engines::room(plan);
-    let engines = plan.loads.iter().zip(&to.loads).zip(sources);
+    let engines = plan.loads.iter().zip(&to.loads).zip(records);
     let engines = engines
-        .map(|((load, to), source)| (engines::engine(load, to, source, Arc::clone(&room)), to.to.clone()))
+        .map(|((load, to), records)| (engines::engine(load, to, records, Arc::clone(&room)), to.to.clone()))
         .collect();
     let mut producer = Producer::start(engines, start, plan.drain_timeout);
     let facts = facts(plan, to, started_at);

@@ -83,6 +83,8 @@ metrics_table! {
         "Kinesis records accepted by a shard; the first 64 shards by name, the others as other."
     SHARD_THROTTLED = "tickgen_shard_throttled_total" Counter ["shard"] "Kinesis records"
         "Kinesis records throttled by a shard; the first 64 shards by name, the others as other."
+    SHARD_LIMIT = "tickgen_shard_limit_records_per_second" Gauge ["shard"] "Kinesis records per second"
+        "What the limit of a shard admits at present, +Inf without a limit, 0 once it is closed; the first 64 shards by name, the others as other."
     TARGET = "tickgen_target_records_per_second" Gauge [] "user records per second"
         "The rate that is offered now, by all loads; +Inf in a closed loop (--rps max)."
     ACHIEVED = "tickgen_achieved_records_per_second" Gauge [] "user records per second"
@@ -169,7 +171,7 @@ struct Handles {
     /// Of each load that has a name.
     loads: Vec<LoadHandles>,
     connections: Gauge,
-    shards: Vec<(Counter, Counter)>,
+    shards: Vec<(Counter, Counter, Gauge)>,
 }
 
 struct LoadHandles {
@@ -306,13 +308,16 @@ impl Handles {
                 if self.shards.len() < LABELLED_SHARDS { run.shard_label(shard) } else { "other".into() };
             self.shards.push((
                 counter!(SHARD_ACCEPTED.name, "shard" => name.clone()),
-                counter!(SHARD_THROTTLED.name, "shard" => name),
+                counter!(SHARD_THROTTLED.name, "shard" => name.clone()),
+                gauge!(SHARD_LIMIT.name, "shard" => name),
             ));
         }
-        for (place, (accepted, throttled)) in self.shards.iter().enumerate() {
+        let no_limit = if shards.iter().any(|shard| shard.limit.is_some()) { 0.0 } else { f64::INFINITY };
+        for (place, (accepted, throttled, limit)) in self.shards.iter().enumerate() {
             let own = if place < LABELLED_SHARDS { &shards[place..=place] } else { &shards[place..] };
             accepted.absolute(own.iter().map(|shard| shard.accepted).sum());
             throttled.absolute(own.iter().map(|shard| shard.throttled).sum());
+            limit.set(own.iter().filter_map(|shard| shard.limit).reduce(|a, b| a + b).unwrap_or(no_limit));
         }
     }
 }
@@ -458,10 +463,24 @@ mod tests {
         for shard in &mut snapshot.account.shards {
             shard.accepted = 1;
         }
+        for shard in &mut snapshot.account.shards[..70] {
+            shard.limit = Some(500.0);
+        }
         let metrics = metrics();
-        let text = metrics.render(&[Arc::new(snapshot)]);
+        let text = metrics.render(&[Arc::new(snapshot.clone())]);
         assert_eq!(text.matches("tickgen_shard_accepted_total{").count(), 65);
         assert!(text.contains("tickgen_shard_accepted_total{shard=\"other\"} 36"), "{text}");
         assert!(text.contains("tickgen_shard_accepted_total{shard=\"shardId-000000000063\"} 1"));
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"other\"} 3000"), "{text}");
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000063\"} 500"));
+        // A limit that is there no more is of a closed shard; none at all is no limit.
+        snapshot.account.shards[3].limit = None;
+        let text = metrics.render(&[Arc::new(snapshot.clone())]);
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000003\"} 0"));
+        for shard in &mut snapshot.account.shards {
+            shard.limit = None;
+        }
+        let text = metrics.render(&[Arc::new(snapshot.clone())]);
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000003\"} inf"));
     }
 }
