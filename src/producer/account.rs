@@ -115,6 +115,13 @@ impl<K: Copy + PartialEq, const N: usize> Counts<K, N> {
             *mine += theirs;
         }
     }
+
+    /// Of times that passed at once the longest counts.
+    fn merge_longest(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine = theirs.max(*mine);
+        }
+    }
 }
 
 /// User records by the time they took, in microseconds: 1 µs to 1 hour (longer counts as that),
@@ -391,7 +398,7 @@ impl Account {
         self.queue_time.merge(&other.queue_time);
         self.service_time.merge(&other.service_time);
         self.start_lateness.merge(&other.start_lateness);
-        self.held.merge(&other.held);
+        self.held.merge_longest(&other.held);
         self.windows.merge(&other.windows);
         merge_hot_keys(&mut self.hot_keys, &other.hot_keys);
         for theirs in &other.shards {
