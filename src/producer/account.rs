@@ -181,6 +181,14 @@ fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
     sum.add(other).expect("the same bounds");
 }
 
+/// The records that were meant to start at once and were made at once, one after another: the first of
+/// each with their number. They take the same times, so a closed loop, which makes hundreds at once,
+/// notes them all together.
+fn alike(records: &[Record]) -> impl Iterator<Item = (&Record, u64)> {
+    let alike = records.chunk_by(|a, b| (a.intended, a.lag_micros) == (b.intended, b.lag_micros));
+    alike.map(|records| (&records[0], records.len() as u64))
+}
+
 /// Adds the hot keys of another engine.
 fn merge_hot_keys(sum: &mut Vec<(String, u64)>, other: &[(String, u64)]) {
     for (key, records) in other {
@@ -328,24 +336,19 @@ impl Account {
         self.held.add(holdup, time);
     }
 
-    /// Notes a record that was made at `now`.
-    pub(super) fn generate(&mut self, record: &Record, now: Nanos) {
-        self.note(record.intended, Ledger::generate);
-        if self.measures(record.intended) {
-            self.start_lateness.record(now.saturating_sub(record.intended), 1);
+    /// Notes records that were made at `now`.
+    pub(super) fn generate(&mut self, records: &[Record], now: Nanos) {
+        for (first, count) in alike(records) {
+            self.note(first.intended, |ledger| ledger.generate(count));
+            if self.measures(first.intended) {
+                self.start_lateness.record(now.saturating_sub(first.intended), count);
+            }
         }
     }
 
     /// Notes records that were acked at `now`, of a request sent at `sent`.
     pub(super) fn ack(&mut self, records: &[Record], sent: Nanos, now: Nanos) {
-        let mut rest = records;
-        // Records that were meant to start at once, and were made at once, took the same times.
-        while let Some(first) = rest.first() {
-            let same =
-                |record: &&Record| (record.intended, record.lag_micros) == (first.intended, first.lag_micros);
-            let count = rest.iter().take_while(same).count();
-            rest = &rest[count..];
-            let count = count as u64;
+        for (first, count) in alike(records) {
             self.note(first.intended, |ledger| ledger.ack(count));
             if self.measures(first.intended) {
                 self.response_time.record(now.saturating_sub(first.intended), count);

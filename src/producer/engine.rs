@@ -191,9 +191,9 @@ impl Engine {
                 let (n, intended) = self.pacer.next(now);
                 let payload_len = self.source.payload_len(n, intended);
                 *record = Record::new(n, intended, payload_len, self.source.key_len(n)).made_at(now);
-                self.account.generate(record, now);
                 self.heat.count(&self.source, n);
             }
+            self.account.generate(&made[..count], now);
             self.backlog.push(&made[..count], &self.source, now);
         }
     }
