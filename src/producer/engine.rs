@@ -237,10 +237,14 @@ impl Engine {
     }
 
     fn expire(&mut self) {
+        if self.expired.is_empty() {
+            return;
+        }
         for record in self.expired.drain(..) {
             self.account.note(record.intended, |ledger| ledger.expire(&record));
             self.source.forget(record.n);
         }
+        self.return_room();
     }
 
     /// Takes the batch apart: its records wait for their shards again.

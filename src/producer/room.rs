@@ -33,6 +33,13 @@ impl Room {
         self.bounds
     }
 
+    /// Whether all of it has been given back.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        let taken = self.records.load(Ordering::Relaxed) + self.requests.load(Ordering::Relaxed) as u64;
+        taken + self.bytes.load(Ordering::Relaxed) as u64 == 0
+    }
+
     /// Takes room for up to `wanted` records; returns for how many there was.
     pub(super) fn take_records(&self, wanted: u64) -> u64 {
         let mut taken = 0;

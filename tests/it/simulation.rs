@@ -9,12 +9,14 @@ use tickgen::kinesis::protocol::StreamRef;
 use tickgen::kinesis::{
     Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, Shard, ShardId, ShardMap,
 };
-use tickgen::load::{Arrivals, MILLISECOND, Nanos, Rate, SECOND, Schedule, Shape, Stride};
+use tickgen::load::{
+    Arrivals, Curve, MILLISECOND, Nanos, Piece, Rate, SECOND, Schedule, Shape, Starts, Stride,
+};
 use tickgen::producer::{
     AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, Room,
     ShardQuota, Wire,
 };
-use tickgen::tick::{Draws, EventTime, Keys, Market, Source, Ticks, TimeZone};
+use tickgen::tick::{Draws, EventTime, Fed, Feed, Keys, Market, Replayed, Source, Ticks, TimeZone};
 
 /// What the simulated stream does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,8 +48,43 @@ struct Scenario {
     backlog: u64,
     requests: usize,
     stop_early: bool,
-    closed_loop: bool,
+    drive: Drive,
+    warmup_millis: u64,
     seed: u64,
+}
+
+/// What drives the load of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Drive {
+    Constant,
+    Sawtooth,
+    Poisson,
+    Hawkes,
+    Replay,
+    ClosedLoop,
+}
+
+/// Records that come by a rate, as a file's would; some turns it has none at hand.
+#[derive(Debug)]
+struct Replay {
+    starts: Starts,
+    span: Nanos,
+    n: u64,
+    asked: u64,
+    draws: Draws,
+}
+
+impl Feed for Replay {
+    fn next(&mut self) -> Fed {
+        self.asked += 1;
+        if self.draws.bits(self.asked).is_multiple_of(7) {
+            return Fed::NotYet;
+        }
+        let Some(at) = self.starts.start(self.n) else { return Fed::End(self.span) };
+        self.n += 1;
+        let key = self.n.is_multiple_of(3).then(|| format!("key-{}", self.n % 5).into_bytes());
+        Fed::Record(Replayed { at, payload: format!("record {}", self.n - 1).into_bytes(), key })
+    }
 }
 
 fn scenarios() -> impl Strategy<Value = Scenario> {
@@ -56,7 +93,10 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     let faults = (any::<bool>(), prop::sample::select(vec![0_u64, 5, 30, 80]), any::<bool>());
     let retry = (prop::sample::select(vec![100_u64, 1_000, 30_000]), 1_u32..12);
     let bounds = (prop::sample::select(vec![50_u64, 1_000, 100_000]), 1_usize..20);
-    let ends = (any::<bool>(), prop::bool::weighted(0.2), any::<u64>());
+    let drives =
+        [Drive::Constant, Drive::Sawtooth, Drive::Poisson, Drive::Hawkes, Drive::Replay, Drive::ClosedLoop];
+    let drive = (prop::sample::select(drives.to_vec()), prop::sample::select(vec![0_u64, 0, 30]));
+    let ends = (any::<bool>(), drive, any::<u64>());
     (load, keys, faults, retry, bounds, ends).prop_map(|(load, keys, faults, retry, bounds, ends)| Scenario {
         thousandths: load.0,
         millis: load.1,
@@ -71,7 +111,8 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         backlog: bounds.0,
         requests: bounds.1,
         stop_early: ends.0,
-        closed_loop: ends.1,
+        drive: ends.1.0,
+        warmup_millis: ends.1.1,
         seed: ends.2,
     })
 }
@@ -85,10 +126,34 @@ fn source(scenario: &Scenario) -> Source {
     let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
     let ticks = Ticks::new(scenario.seed, Market::Random, &tickers, None, time).unwrap();
     let keys = Keys::new(&scenario.keys.parse().unwrap(), scenario.seed, &ticks);
-    Source::new(ticks, keys)
+    match scenario.drive {
+        Drive::Replay => Source::replayed(ticks, keys, 20_000),
+        _ => Source::new(ticks, keys),
+    }
 }
 
-fn engine(scenario: &Scenario) -> Engine {
+/// The schedule of an open loop.
+fn schedule(scenario: &Scenario) -> Schedule {
+    let rate = Rate::from_thousandths(scenario.thousandths).unwrap();
+    let (shape, arrivals) = match scenario.drive {
+        Drive::Sawtooth => {
+            let curve = Curve::Ramp(0, 2 * scenario.thousandths);
+            (Shape::repeating(vec![Piece { curve, span: 70 * MILLISECOND }]), Arrivals::Even)
+        }
+        Drive::Poisson => (Shape::constant(rate), Arrivals::Poisson),
+        Drive::Hawkes => {
+            (Shape::constant(rate), Arrivals::Hawkes { excitation: 0.5, decay: 10 * MILLISECOND })
+        }
+        _ => (Shape::constant(rate), Arrivals::Even),
+    };
+    Schedule::new(shape, arrivals, scenario.seed).until(scenario.millis * MILLISECOND)
+}
+
+fn room(scenario: &Scenario) -> Arc<Room> {
+    Arc::new(Room::new(Bounds { backlog: scenario.backlog, requests: scenario.requests, bytes: 1 << 20 }))
+}
+
+fn engine(scenario: &Scenario, room: &Arc<Room>) -> Engine {
     let source = source(scenario);
     let packing = if scenario.aggregate {
         let size = AggregateSize::new(source.key_count(), source.explicit());
@@ -96,13 +161,17 @@ fn engine(scenario: &Scenario) -> Engine {
     } else {
         Packing::Single
     };
-    let rate = Rate::from_thousandths(scenario.thousandths).unwrap();
     let span = scenario.millis * MILLISECOND;
-    let pace = if scenario.closed_loop {
-        Pace::Closed { total: 20_000, until: span, waiting: scenario.backlog }
-    } else {
-        Pace::Open(constant(rate).until(span))
+    let pace = match scenario.drive {
+        Drive::ClosedLoop => Pace::Closed { total: 20_000, until: span, waiting: scenario.backlog },
+        Drive::Replay => Pace::Arriving,
+        _ => Pace::Open(schedule(scenario)),
     };
+    let feed = (scenario.drive == Drive::Replay).then(|| {
+        let draws = Draws::new(scenario.seed, 88);
+        Box::new(Replay { starts: Starts::new(schedule(scenario)), span, n: 0, asked: 0, draws })
+            as Box<dyn Feed>
+    });
     Engine::new(EngineConfig {
         stream: StreamRef::Name("s".into()),
         stream_place: 0,
@@ -111,7 +180,7 @@ fn engine(scenario: &Scenario) -> Engine {
         pace,
         stride: Stride::WHOLE,
         source,
-        feed: None,
+        feed,
         packing,
         batch: BatchBounds { entries: 500, bytes: 100_000, linger: 10 * MILLISECOND },
         quota: scenario.limit.then(|| ShardQuota::of_shard(1.0, 4_000)),
@@ -121,12 +190,8 @@ fn engine(scenario: &Scenario) -> Engine {
             backoff: 50 * MILLISECOND,
             max_backoff: 2 * SECOND,
         },
-        room: Arc::new(Room::new(Bounds {
-            backlog: scenario.backlog,
-            requests: scenario.requests,
-            bytes: 1 << 20,
-        })),
-        warmup: 0,
+        room: Arc::clone(room),
+        warmup: scenario.warmup_millis * MILLISECOND,
         seed: scenario.seed,
     })
 }
@@ -211,7 +276,8 @@ impl Stream {
 
 /// Runs a scenario to its end; returns the engine, the stream and the time.
 fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
-    let mut engine = engine(scenario);
+    let room = room(scenario);
+    let mut engine = engine(scenario, &room);
     let mut stream = Stream {
         map: ShardMap::even(scenario.shards),
         draws: Draws::new(scenario.seed, 77),
@@ -245,12 +311,12 @@ fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
         assert_eq!(snapshot.scheduled, ledger.generated + ledger.dropped);
         assert_eq!(ledger.in_flight(), snapshot.unsettled);
         // A closed loop makes records by the chunk, and a stop makes what is due.
-        let chunk = if scenario.closed_loop { 500 * (1 + scenario.requests as u64) } else { 0 };
+        let closed_loop = scenario.drive == Drive::ClosedLoop;
+        let chunk = if closed_loop { 500 * (1 + scenario.requests as u64) } else { 0 };
         let aggregates = if scenario.aggregate { 20_000 } else { 0 };
         assert!(
-            scenario.closed_loop && scenario.aggregate
-                || snapshot.unsettled
-                    <= scenario.backlog + chunk + aggregates * u64::from(scenario.closed_loop)
+            closed_loop && scenario.aggregate
+                || snapshot.unsettled <= scenario.backlog + chunk + aggregates * u64::from(closed_loop)
         );
         if engine.is_done() {
             break;
@@ -266,6 +332,8 @@ fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
             engine.settle(request, answer, now);
         }
     }
+    assert!(room.is_free(), "{room:?}");
+    engine.finish(now);
     (engine, stream, now)
 }
 
@@ -298,8 +366,20 @@ proptest! {
         prop_assert_eq!(entries, snapshot.account.entries.of(tickgen::producer::EntryOutcome::Accepted));
         let acked: u64 = snapshot.account.shards.iter().map(|shard| shard.acked).sum();
         prop_assert_eq!(acked, ledger.acked);
-        prop_assert_eq!(snapshot.account.response_time.histogram().len(), ledger.acked);
-        prop_assert_eq!(snapshot.account.service_time.histogram().len(), ledger.acked);
+        let (account, warmup) = (&snapshot.account, &snapshot.account.warmup);
+        let measured = ledger.acked - warmup.acked;
+        for times in [&account.response_time, &account.schedule_lag, &account.queue_time, &account.service_time] {
+            prop_assert_eq!(times.histogram().len(), measured);
+        }
+        let parts = account.schedule_lag.sum_seconds() + account.queue_time.sum_seconds() + account.service_time.sum_seconds();
+        prop_assert!((parts - account.response_time.sum_seconds()).abs() < 1e-6, "the parts are the whole");
+        prop_assert_eq!(account.start_lateness.histogram().len(), ledger.generated - warmup.generated);
+        prop_assert_eq!(warmup.in_flight(), 0);
+        prop_assert!(warmup.lost() <= ledger.lost() && (scenario.warmup_millis > 0 || warmup.generated == 0));
+        let windows = account.windows.iter().fold((0, 0, 0), |sum, w| (sum.0 + w.acked, sum.1 + w.lost, sum.2 + w.measured()));
+        prop_assert_eq!(windows, (ledger.acked, ledger.lost(), measured));
+        let expected: f64 = account.shards.iter().filter_map(|shard| shard.expected).sum();
+        prop_assert!(scenario.drive == Drive::Replay || (expected - ledger.generated as f64).abs() < 0.5, "{expected}");
     }
 
     /// With a limit per shard, a shard without faults is never offered more than it takes.
@@ -326,6 +406,63 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Loads that share their bounds: together they keep them, none starves, and all room comes back.
+    #[test]
+    fn loads_share_one_room(one in scenarios(), two in scenarios(), requests in 1_usize..4, backlog in prop::sample::select(vec![100_u64, 2_000])) {
+        let scenarios = [one, two].map(|scenario| Scenario {
+            requests,
+            backlog,
+            fault_percent: scenario.fault_percent.min(5),
+            ttl_millis: 30_000,
+            attempts: 1_000,
+            ..scenario
+        });
+        let room = room(&scenarios[0]);
+        let mut engines = scenarios.each_ref().map(|scenario| engine(scenario, &room));
+        let mut streams = scenarios.each_ref().map(|scenario| Stream {
+            map: ShardMap::even(scenario.shards),
+            draws: Draws::new(scenario.seed, 77),
+            requests: 0,
+            fault_percent: scenario.fault_percent,
+            stored: BTreeMap::new(),
+            per_second: BTreeMap::new(),
+        });
+        let mut air: BTreeMap<(Nanos, usize, u64), (Request, Answer)> = BTreeMap::new();
+        let mut now = 0;
+        while !engines.iter().all(Engine::is_done) {
+            for (place, (engine, stream)) in engines.iter_mut().zip(&mut streams).enumerate() {
+                while let Some(request) = engine.poll(now) {
+                    let latency = 1 + stream.draws.bits(stream.requests ^ 0xABCD) % (40 * MILLISECOND);
+                    let answer = stream.answer(&request, now);
+                    air.insert((now + latency, place, stream.requests), (request, answer));
+                }
+            }
+            prop_assert!(air.len() <= requests, "{} in flight", air.len());
+            let open = |place: &usize| scenarios[*place].drive != Drive::ClosedLoop;
+            let unsettled: u64 = (0..2).filter(open).map(|place| engines[place].snapshot(now).unsettled).sum();
+            prop_assert!(unsettled <= backlog, "{unsettled} unsettled");
+            if engines.iter().all(Engine::is_done) {
+                break;
+            }
+            let wakes = engines.iter_mut().filter(|engine| !engine.is_done()).filter_map(Engine::next_wake);
+            let next = wakes.chain(air.keys().next().map(|key| key.0)).min().expect("the run goes on");
+            now = now.max(next);
+            prop_assert!(now < 2_000 * SECOND, "the run does not end");
+            while let Some(entry) = air.first_entry().filter(|entry| entry.key().0 <= now) {
+                let ((_, place, _), (request, answer)) = entry.remove_entry();
+                engines[place].settle(request, answer, now);
+            }
+        }
+        prop_assert!(room.is_free(), "{room:?}");
+        for engine in &engines {
+            prop_assert!(engine.snapshot(now).balances());
+        }
+    }
+}
+
 /// The same seed makes the same records, however many engines share the run.
 #[test]
 fn engines_share_the_records_out() {
@@ -346,7 +483,8 @@ fn engines_share_the_records_out() {
                 backlog: 100_000,
                 requests: 10,
                 stop_early: false,
-                closed_loop: false,
+                drive: Drive::Constant,
+                warmup_millis: 0,
                 seed: 11,
             };
             let mut config_engine = engine_with_stride(&scenario, Stride { index, of });
