@@ -22,9 +22,25 @@ pub enum Source {
         path: PathBuf,
         /// The line, from 1.
         line: usize,
+        /// Whether in a `[[load]]` rather than above them.
+        in_load: bool,
     },
     /// Nowhere: the default.
     Default,
+}
+
+impl Source {
+    /// How specific it is: the higher wins.
+    #[must_use]
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File { in_load: false, .. } => 1,
+            Self::File { in_load: true, .. } => 2,
+            Self::Variable => 3,
+            Self::Flag => 4,
+        }
+    }
 }
 
 /// A value as it was given: one text, or several for a list.
@@ -69,7 +85,7 @@ impl fmt::Display for ConfigError {
                 let variable = Key::named(name).map_or_else(|| name.clone(), |key| key.setting().variable());
                 write!(f, "{variable}={value}: {problem}")
             }
-            Source::File { path, line } => {
+            Source::File { path, line, .. } => {
                 write!(f, "{}:{line}: {name} = {value}: {problem}", path.display())
             }
             Source::Default => write!(f, "{name} (default {value}): {problem}"),
@@ -237,6 +253,9 @@ impl FileReader<'_> {
                     continue;
                 }
             };
+            if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+                self.refuse(offset, format!("name {name:?}: expected letters, digits, - and _"));
+            }
             if tables.iter().any(|other| other.name == name) {
                 self.refuse(offset, format!("a second load with the name {name}"));
             }
@@ -258,7 +277,7 @@ impl FileReader<'_> {
                 self.refuse(offset, format!("{name}: is for the whole run; set it above the first [[load]]"));
                 continue;
             }
-            let source = Source::File { path: self.path.to_owned(), line: self.line_at(offset) };
+            let source = Source::File { path: self.path.to_owned(), line: self.line_at(offset), in_load };
             let texts = match value.get_ref() {
                 DeValue::Array(items) => items.iter().map(|item| scalar(item.get_ref())).collect(),
                 one => scalar(one).map(|text| vec![text]),

@@ -200,7 +200,7 @@ impl Reader<'_> {
         {
             self.refuse(Key::Drill, "needs one stream that all loads go to");
         }
-        let ends = loads.iter().map(|load| load.duration.unwrap_or(Nanos::MAX)).max().unwrap_or(Nanos::MAX);
+        let ends = loads.iter().map(|load| load.span().unwrap_or(Nanos::MAX)).max().unwrap_or(Nanos::MAX);
         if let Some(late) = drills.iter().find(|drill| drill.at >= ends) {
             let seconds = ends as f64 / SECOND as f64;
             self.refuse(Key::Drill, format!("{late} comes after the end of the load at {seconds}s"));

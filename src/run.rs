@@ -11,7 +11,9 @@ use crate::admin::{self, Admin};
 use crate::kinesis::embedded;
 use crate::kinesis::{Client, StreamError};
 use crate::load::{Nanos, SECOND};
-use crate::observe::{Judge, LoadFacts, Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary};
+use crate::observe::{
+    Judge, LoadFacts, Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary, ThresholdResult,
+};
 use crate::plan::{LoadPlan, Plan};
 use crate::producer::{MapSteering, Observer, Producer, Steering};
 use crate::tick::Source;
@@ -22,7 +24,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -72,9 +74,8 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
     let mut rest = Rest::default();
     let admin = listen(plan, &mut rest).await?;
     let sources: Vec<Source> = plan.loads.iter().map(engines::source).collect::<Result<_, _>>()?;
-    let feeds: Vec<_> = plan.loads.iter().map(engines::feed).collect::<Result<_, _>>()?;
-    let to = tokio::select! {
-        to = Destinations::reach(plan, &sources) => to?,
+    let (feeds, to) = tokio::select! {
+        begun = begin(plan, &sources) => begun?,
         () = stops.next() => return Err(RunError::Stopped),
     };
     for ((load, source), to) in plan.loads.iter().zip(&sources).zip(&to.loads) {
@@ -85,6 +86,17 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
     let summary = offer(plan, &to, records, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
     Ok(summary)
+}
+
+/// Opens the files to replay, which may be pipes that nobody writes to yet, and reaches the streams.
+async fn begin(plan: &Plan, sources: &[Source]) -> Result<(Vec<Option<Replay>>, Destinations), RunError> {
+    let mut feeds = Vec::new();
+    for load in plan.loads.clone() {
+        let target = plan.target.clone();
+        let opened = tokio::task::spawn_blocking(move || engines::feed(&load, &target)).await;
+        feeds.push(opened.map_err(|error| RunError::Plan(error.to_string()))??);
+    }
+    Ok((feeds, Destinations::reach(plan, sources).await?))
 }
 
 /// Starts the admin server, if it is asked for: it is live before the load is on.
@@ -151,15 +163,15 @@ async fn offer(
             rest.spawn(keep_map(client.clone(), map.clone()));
         }
     }
-    let missed = Arc::new(Notify::new());
+    let (abort, mut missed) = watch::channel(None);
     if let Some(after) = plan.output.abort_after {
-        rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), Arc::clone(&missed)));
+        rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), abort));
     }
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
-    let finished = drills.during(finish(&mut producer, &steering, stops, &missed)).await;
+    let finished = drills.during(finish(&mut producer, &steering, stops, &mut missed)).await;
     let error = finished.fatal.map(|error| error.to_string());
     let stopped_by = if error.is_some() { StoppedBy::Error } else { finished.stopped_by };
-    let summary = judge.summary(&observer.loads(), stopped_by, error);
+    let summary = judge.summary(&observer.loads(), stopped_by, error, missed.borrow().clone());
     Summary { drills: drills.results(&observer.snapshot()), ..summary }
 }
 
@@ -195,31 +207,41 @@ fn tell_loads(facts: &RunFacts, to: &Destinations) {
 }
 
 fn gauges(plan: &Plan, to: &Destinations) -> RunGauges {
-    let clients = to.loads.iter().filter_map(|to| to.to.client());
-    let mut connections: Vec<_> = clients.map(Client::connections).collect();
+    let mut connections = Vec::new();
     // Loads of one stream share a client.
-    connections.dedup_by(|a, b| Arc::ptr_eq(a, b));
-    let mut streams: Vec<String> = to.loads.iter().map(|to| to.stream.as_str().to_owned()).collect();
-    streams.dedup();
+    let mut streams: Vec<String> = Vec::new();
+    for to in &to.loads {
+        if !streams.iter().any(|known| known == to.stream.as_str()) {
+            streams.push(to.stream.as_str().to_owned());
+            connections.extend(to.to.client().map(Client::connections));
+        }
+    }
     RunGauges { connections, loads: plan.loads.iter().map(|load| load.name.clone()).collect(), streams }
 }
 
-/// Looks at the thresholds every second, once they were measured for `after`; tells `missed` when one is.
-async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, missed: Arc<Notify>) {
+/// Looks at the thresholds every second, once they were measured for `after`; the first that is missed is
+/// told to `abort`.
+async fn watch_thresholds(
+    judge: Judge,
+    after: Nanos,
+    observer: Observer,
+    abort: watch::Sender<Option<ThresholdResult>>,
+) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
         let loads = observer.loads();
-        if loads.iter().any(|load| load.draining) {
+        if loads.iter().all(|load| load.draining) {
             return;
         }
-        let measured = loads.iter().map(|load| load.measured_span()).min();
+        let measured = loads.iter().map(|load| load.measured_span()).max();
         if measured.is_some_and(|span| span >= after.max(SECOND))
             && let Some(threshold) = judge.missed(&loads)
         {
-            tracing::warn!(threshold, "a threshold is missed; ending the run");
-            missed.notify_one();
-            return;
+            tracing::warn!(threshold = threshold.expr, value = threshold.value, "missed; ending the run");
+            abort.send_replace(Some(threshold));
+            // The run's end ends this task; until then the channel stays open.
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -245,7 +267,7 @@ async fn finish(
     producer: &mut Producer,
     steering: &Steering,
     mut stops: impl Stops,
-    missed: &Notify,
+    missed: &mut watch::Receiver<Option<ThresholdResult>>,
 ) -> Finished {
     let mut stopped_by = StoppedBy::Schedule;
     let mut signalled = false;
@@ -264,7 +286,7 @@ async fn finish(
                     steering.drain();
                 }
             }
-            () = missed.notified() => {
+            Ok(()) = missed.changed() => {
                 stopped_by = StoppedBy::Threshold;
                 steering.drain();
             }

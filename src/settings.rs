@@ -64,8 +64,6 @@ settings! {
             "Rate over time: constant (--rps), stages:..., sine:..., spike:..., sawtooth:... or replay:FILE"
         Arrivals "arrivals" = "even", "KIND";
             "How records arrive around the rate: even, poisson or hawkes:excitation=0.5,decay=200ms"
-        Warmup "warmup" = "0s", "TIME";
-            "Offer the load for this time before measuring it"
         Duration "duration" = "", "TIME";
             "End generating after this time; neither this nor --records: run until stopped"
         Records "records" = "", "N";
@@ -125,7 +123,7 @@ settings! {
         Linger "linger" = "10ms", "TIME";
             "Longest wait for a batch to fill, and for an aggregate before it"
         ShardLimit "shard-limit" = "auto", "auto|adaptive|PERCENT|none";
-            "Share of each shard's limit (1000 records/s, 1 MiB/s) to use, or adaptive: as much as it takes; auto: 100%, adaptive on an on-demand stream"
+            "Share of each shard's limit (1000 records/s, 1 MiB/s) to use, or adaptive: as much as it takes; auto: 100%, adaptive on an on-demand stream or one that loads share"
         RecordTtl "record-ttl" = "30s", "TIME";
             "Give a record up this long after its intended start"
         MaxAttempts "max-attempts" = "100", "N";
@@ -152,6 +150,8 @@ settings! {
             "Longest wait at the end for what is on its way"
     }
     "Output" {
+        Warmup "warmup" = "0s", "TIME";
+            "Offer the loads for this time before measuring them"
         To "to" = "", "stdout|FILE";
             "Write the records there as NDJSON at their due times instead of sending them"
         Summary "summary" = "", "FILE";

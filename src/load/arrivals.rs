@@ -218,9 +218,43 @@ mod tests {
             // 2,000 windows: the mean's standard error is sqrt(expected * 1000 / 2000).
             assert!((mean - 1000.0).abs() < 5.0 * (expected / 2.0).sqrt(), "{excitation}: mean {mean}");
             assert!((dispersion / expected - 1.0).abs() < 0.2, "{excitation}: {dispersion} for {expected}");
-            // By time change, the gaps of the base rate's own arrivals stay exponential: with no
-            // excitation the process is Poisson.
             assert!(starts.is_sorted());
+        }
+    }
+
+    /// By the random time change theorem, the integral of a Hawkes process' own rate between arrivals is
+    /// exponential; a wrong decay or excitation makes it something else. Kolmogorov and Smirnov at 0.1 %.
+    #[test]
+    fn hawkes_arrivals_follow_their_rate() {
+        for (seed, excitation, decay) in [(1, 0.3, 0.02), (2, 0.6, 0.005), (3, 0.8, 0.05)] {
+            let of = |assumed_excitation: f64, assumed_decay: f64| {
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                let nanos = (decay * 1e9) as Nanos;
+                let starts =
+                    starts(Arrivals::Hawkes { excitation, decay: nanos }, &constant(1000), seed, 50_000);
+                // Of the rate that past arrivals raised, in arrivals still to come.
+                let (mut pending, mut last, mut gaps) = (0.0, 0.0, Vec::new());
+                for start in starts {
+                    let at = start as f64 / 1e9;
+                    let left = pending * (-(at - last) / assumed_decay).exp();
+                    gaps.push((1.0 - assumed_excitation) * 1000.0 * (at - last) + pending - left);
+                    (pending, last) = (left + assumed_excitation, at);
+                }
+                gaps.sort_by(f64::total_cmp);
+                let n = gaps.len() as f64;
+                let distance = gaps.iter().enumerate().map(|(i, gap)| {
+                    let expected = 1.0 - (-gap).exp();
+                    (expected - i as f64 / n).abs().max((expected - (i + 1) as f64 / n).abs())
+                });
+                distance.fold(0.0, f64::max) * n.sqrt()
+            };
+            assert!(of(excitation, decay) < 1.95, "{excitation}, {decay}: {}", of(excitation, decay));
+            if excitation < 0.5 {
+                continue;
+            }
+            // The test can fail: a process of other parameters is told apart, where it is far from Poisson.
+            assert!(of(excitation, decay * 2.0) > 1.95, "{excitation}, {decay}: twice the decay passes");
+            assert!(of(excitation - 0.3, decay) > 1.95, "{excitation}, {decay}: less excitation passes");
         }
     }
 

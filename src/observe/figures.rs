@@ -1,5 +1,7 @@
 use super::verdict::Limit;
-use crate::producer::{Counts, Durations, EntryOutcome, FlushReason, RequestOutcome, Snapshot, Window};
+use crate::producer::{
+    Cause, Counts, Durations, EntryOutcome, FlushReason, RequestOutcome, ShardAccount, Snapshot, Window,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -79,6 +81,9 @@ pub struct Figures {
     pub limit: Limit,
     /// Per shard.
     pub shards: Vec<ShardSummary>,
+    /// The largest share of the acked records that one shard took, the warmup left out.
+    #[serde(skip)]
+    pub max_share: f64,
     /// The partition keys with the most records made, the hottest first; empty where each record has its
     /// own.
     pub hot_keys: Vec<HotKey>,
@@ -224,13 +229,31 @@ pub(super) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// The largest share of the records acked after the warmup that one shard took.
+fn max_share(shards: &[ShardAccount]) -> f64 {
+    let acked = |shard: &ShardAccount| shard.acked - shard.warmup_acked;
+    ratio(shards.iter().map(acked).max().unwrap_or(0), shards.iter().map(acked).sum())
+}
+
 impl Figures {
+    /// Figures in which every cause, code and outcome stands, to know their names.
+    pub(super) fn with_every_count() -> Self {
+        let none = |names: Vec<&'static str>| names.into_iter().map(|name| (name, 0)).collect();
+        Self {
+            lost_by_cause: none(Cause::ALL.iter().map(|cause| cause.name()).collect()),
+            requests_by_outcome: none(RequestOutcome::ALL.iter().map(|outcome| outcome.name()).collect()),
+            entries_by_code: none(EntryOutcome::ALL.iter().map(|outcome| outcome.code()).collect()),
+            flushes: none(FlushReason::ALL.iter().map(|reason| reason.name()).collect()),
+            ..Self::new(&Snapshot::empty(), Some(0.0), &[])
+        }
+    }
+
     /// The figures of a snapshot. `target_rps`: the rate to be offered; `streams`: their names, if there
     /// are several.
     pub(super) fn new(last: &Snapshot, target_rps: Option<f64>, streams: &[String]) -> Self {
         let account = &last.account;
         let (ledger, warmup) = (&account.ledger, &account.warmup);
-        let shard = |shard: &crate::producer::ShardAccount| ShardSummary {
+        let shard = |shard: &ShardAccount| ShardSummary {
             stream: if streams.len() > 1 { streams.get(shard.stream).cloned() } else { None },
             id: shard.id.to_string(),
             acked: shard.acked,
@@ -269,7 +292,10 @@ impl Figures {
             entries_by_code: named(&account.entries, EntryOutcome::code),
             retried_entries: account.retried_entries,
             throttled_entries: account.throttled_entries,
-            throttled_ratio: ratio(account.throttled_entries, account.entries.total()),
+            throttled_ratio: ratio(
+                account.throttled_entries - account.warmup_throttled,
+                account.entries.total() - account.warmup_entries,
+            ),
             flushes: named(&account.flushes, FlushReason::name),
             response_time_ms: TimeSummary::new(&account.response_time),
             schedule_lag_ms: TimeSummary::new(&account.schedule_lag),
@@ -278,6 +304,7 @@ impl Figures {
             start_lateness_ms: TimeSummary::new(&account.start_lateness),
             limit: Limit::new(last, target_rps),
             shards: account.shards.iter().map(shard).collect(),
+            max_share: max_share(&account.shards),
             hot_keys: account
                 .hot_keys
                 .iter()

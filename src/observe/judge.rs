@@ -49,54 +49,62 @@ impl Judge {
                 streams.push(load.stream.clone());
             }
         }
-        let open_loop = facts.loads.iter().all(|load| load.open_loop);
-        Self { thresholds: Threshold::with_defaults(given, open_loop), facts, streams }
+        let open_loops = facts.loads.iter().filter(|load| load.open_loop).map(|load| load.name.as_str());
+        Self { thresholds: Threshold::with_defaults(given, open_loops), facts, streams }
     }
 
-    /// The first threshold that does not hold for a run that is under way. Those that only its end can
-    /// tell (of a count that must be reached) are left out.
+    /// The first threshold that does not hold for a run that is under way, as it is now. Those that only
+    /// its end can tell (of a count that must be reached) are left out.
     #[must_use]
-    pub fn missed(&self, loads: &[Arc<Snapshot>]) -> Option<String> {
-        let summary = self.figures(loads);
-        let missed = |threshold: &&Threshold| !threshold.is_for_the_end() && !threshold.evaluate(&summary).1;
-        self.thresholds.iter().find(missed).map(|threshold| threshold.text().to_owned())
+    pub fn missed(&self, loads: &[Arc<Snapshot>]) -> Option<ThresholdResult> {
+        let mut summary = self.figures(loads);
+        // What is on its way is no shortfall: as much time as a record takes is left out of the rate.
+        let all = Snapshot::sum(loads.iter().map(Arc::as_ref));
+        grant_time(&mut summary.figures, &all);
+        for (facts, load) in self.facts.loads.iter().zip(loads) {
+            if let Some(own) = summary.loads.get_mut(&facts.name) {
+                grant_time(&mut own.figures, load);
+            }
+        }
+        let running = self.thresholds.iter().filter(|threshold| !threshold.is_for_the_end());
+        running.map(|threshold| threshold.judge(&summary)).find(|result| !result.passed)
     }
 
-    /// The summary of a run whose loads ended with these snapshots.
+    /// The summary of a run whose loads ended with these snapshots. `aborted`: the threshold that ended it.
     #[must_use]
-    pub fn summary(&self, loads: &[Arc<Snapshot>], stopped_by: StoppedBy, error: Option<String>) -> Summary {
+    pub fn summary(
+        &self,
+        loads: &[Arc<Snapshot>],
+        stopped_by: StoppedBy,
+        error: Option<String>,
+        aborted: Option<ThresholdResult>,
+    ) -> Summary {
         let mut summary = Summary { stopped_by, error, ..self.figures(loads) };
-        summary.thresholds = self
-            .thresholds
-            .iter()
-            .map(|threshold| {
-                let (value, passed) = threshold.evaluate(&summary);
-                ThresholdResult { expr: threshold.text().to_owned(), value, passed }
-            })
-            .collect();
+        summary.thresholds = self.thresholds.iter().map(|threshold| threshold.judge(&summary)).collect();
+        if let Some(aborted) = aborted {
+            // It stays missed, whatever the drain made up for.
+            summary.thresholds.retain(|result| result.expr != aborted.expr);
+            summary.thresholds.push(aborted);
+        }
         summary
     }
 
     /// Everything but the verdict.
     fn figures(&self, snapshots: &[Arc<Snapshot>]) -> Summary {
-        let mut all = Snapshot::empty();
+        let all = Snapshot::sum(snapshots.iter().map(Arc::as_ref));
         let mut loads = BTreeMap::new();
-        let mut target_rps = Some(0.0);
         for (facts, snapshot) in self.facts.loads.iter().zip(snapshots) {
-            all.merge(snapshot);
-            let target =
-                facts.open_loop.then(|| facts.constant_rps.unwrap_or_else(|| snapshot.scheduled_rps()));
-            target_rps = target_rps.zip(target).map(|(sum, target)| sum + target);
             if !facts.name.is_empty() {
-                let figures = Figures::new(snapshot, target, &self.streams);
+                let figures = Figures::new(snapshot, facts.target_rps(snapshot), &self.streams);
                 let (seed, stream) = (facts.seed, facts.stream.clone());
                 loads.insert(facts.name.clone(), LoadSummary { seed, stream, figures });
             }
         }
-        if self.facts.loads.len() > 1 && target_rps.is_some() {
+        let target_rps = match &self.facts.loads[..] {
+            [only] => only.target_rps(&all),
             // Loads of different lengths: what fell due in the span of the longest.
-            target_rps = Some(all.scheduled_rps());
-        }
+            several => several.iter().all(|load| load.open_loop).then(|| all.scheduled_rps()),
+        };
         Summary {
             schema_version: SCHEMA_VERSION,
             tickgen_version: env!("CARGO_PKG_VERSION"),
@@ -107,12 +115,30 @@ impl Judge {
             stopped_by: StoppedBy::Schedule,
             error: None,
             payload_failure: all.payload_failure.clone(),
+            unkept: all.account.unkept,
+            nothing_measured: all.measured() == 0,
             figures: Figures::new(&all, target_rps, &self.streams),
             loads,
             windows: all.account.windows.iter().map(WindowSummary::new).collect(),
             drills: Vec::new(),
             thresholds: Vec::new(),
         }
+    }
+}
+
+impl LoadFacts {
+    /// The rate that the load was to offer; of one rate that rate, otherwise what fell due.
+    fn target_rps(&self, snapshot: &Snapshot) -> Option<f64> {
+        self.open_loop.then(|| self.constant_rps.unwrap_or_else(|| snapshot.scheduled_rps()))
+    }
+}
+
+/// Leaves the time that a record takes to be acked out of a running load's rate, at most half of it all.
+fn grant_time(figures: &mut Figures, load: &Snapshot) {
+    let span = load.measured_span() as f64 / 1e6;
+    let grace = figures.response_time_ms.p99.min(span / 2.0);
+    if !load.draining && span > 0.0 {
+        figures.achieved_rps *= span / (span - grace);
     }
 }
 
@@ -138,7 +164,7 @@ pub(super) mod tests {
     }
 
     fn summary(thresholds: &[&str]) -> Summary {
-        judge(thresholds, &[""]).summary(&[Arc::new(Snapshot::empty())], StoppedBy::Schedule, None)
+        judge(thresholds, &[""]).summary(&[Arc::new(Snapshot::empty())], StoppedBy::Schedule, None, None)
     }
 
     #[test]
@@ -157,22 +183,26 @@ pub(super) mod tests {
             assert_eq!(Threshold::parse(text).unwrap().evaluate(&one).1, passed, "{text}");
         }
         assert!(summary(&["achieved_rps >= 0"]).passed());
+        // Nothing was offered: a share of it is not held.
+        assert!(!summary(&["lost == 0"]).passed());
         assert!(!summary(&["achieved_rps >= 0", "acked > 0"]).passed());
     }
 
     #[test]
     fn loads_have_figures_of_their_own() {
         let judge = judge(
-            &["loads.b.c.acked >= 5", "loads.a.acked >= 5", "loads.a.achieved_rps >= 5%"],
-            &["a", "b.c"],
+            &["loads.b-c.acked >= 5", "loads.a.acked >= 5", "loads.a.achieved_rps >= 5%"],
+            &["a", "b-c"],
         );
         let mut acked = Snapshot::empty();
         acked.account.ledger.acked = 7;
         let snapshots = [Arc::new(Snapshot::empty()), Arc::new(acked)];
-        let summary = judge.summary(&snapshots, StoppedBy::Schedule, None);
+        let summary = judge.summary(&snapshots, StoppedBy::Schedule, None, None);
         let of = |text: &str| summary.thresholds.iter().find(|t| t.expr.starts_with(text)).unwrap();
-        assert!(of("loads.b.c.").passed && !of("loads.a.acked").passed && !of("loads.a.achieved").passed);
-        assert_eq!((summary.figures.acked, summary.loads["b.c"].figures.acked), (7, 7));
+        assert!(
+            of("loads.b-c.acked").passed && !of("loads.a.acked").passed && !of("loads.a.achieved").passed
+        );
+        assert_eq!((summary.figures.acked, summary.loads["b-c"].figures.acked), (7, 7));
         // A figure of a load that is not there is missed, not passed.
         assert!(!Threshold::parse("loads.zzz.lost == 0").unwrap().evaluate(&summary).1);
     }
@@ -184,6 +214,8 @@ pub(super) mod tests {
         (snapshot.span, snapshot.account.ledger.acked) = (crate::load::SECOND, 100);
         assert_eq!(judge.missed(&[Arc::new(snapshot.clone())]), None);
         snapshot.account.ledger.failed = 5;
-        assert_eq!(judge.missed(&[Arc::new(snapshot)]), Some("lost < 5".to_owned()));
+        let missed = judge.missed(&[Arc::new(snapshot)]).unwrap();
+        assert_eq!((missed.expr.as_str(), missed.passed), ("lost < 5", false));
+        assert!((missed.value - 5.0).abs() < 0.1);
     }
 }

@@ -215,10 +215,7 @@ impl Metrics {
     /// The text that Prometheus scrapes, from the snapshot of each load.
     #[must_use]
     pub fn render(&self, loads: &[Arc<Snapshot>]) -> String {
-        let mut all = Snapshot::empty();
-        for load in loads {
-            all.merge(load);
-        }
+        let all = Snapshot::sum(loads.iter().map(Arc::as_ref));
         let mut handles = self.handles.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         with_local_recorder(&self.recorder, || handles.update(&all, loads, &self.run));
         drop(handles);

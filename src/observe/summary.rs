@@ -1,5 +1,6 @@
 use super::DrillSummary;
-use super::figures::{Figures, WindowSummary, ratio};
+use super::figures::{Figures, WindowSummary};
+use super::threshold::of_a_load;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -43,6 +44,12 @@ pub struct Summary {
     /// Why the first payload could not be made that could not.
     #[serde(skip)]
     pub payload_failure: Option<String>,
+    /// Dropped records of a replayed file that there was no room to keep.
+    #[serde(skip)]
+    pub unkept: u64,
+    /// Whether no record was meant to start after the warmup.
+    #[serde(skip)]
+    pub nothing_measured: bool,
     /// All loads together.
     #[serde(flatten)]
     pub figures: Figures,
@@ -81,26 +88,25 @@ pub struct ThresholdResult {
 }
 
 impl Summary {
-    /// A figure by its path, such as `response_time_ms.p99` or `loads.orders.lost`.
+    /// A figure by its path, such as `response_time_ms.p99` or `loads.orders.lost`. A cause or code that did
+    /// not occur counts as 0.
     #[must_use]
     pub fn figure(&self, path: &str) -> Option<f64> {
-        if let Some((figures, "shards.max_share")) = self.part(path) {
-            let most = figures.shards.iter().map(|shard| shard.acked).max().unwrap_or(0);
-            return Some(ratio(most, figures.acked));
+        let (figures, path) = match of_a_load(path) {
+            Some((load, path)) => (&self.loads.get(load)?.figures, path),
+            None => (&self.figures, path),
+        };
+        if path == "shards.max_share" {
+            return Some(figures.max_share);
         }
-        let (figures, path) = self.part(path)?;
         let value = serde_json::to_value(figures).ok()?;
-        path.split('.').try_fold(&value, |value, name| value.get(name))?.as_f64()
-    }
-
-    /// The figures that a path is into, and the rest of it.
-    fn part<'a>(&self, path: &'a str) -> Option<(&Figures, &'a str)> {
-        let Some(rest) = path.strip_prefix("loads.") else { return Some((&self.figures, path)) };
-        // A load's name may have dots; the longest that fits is meant.
-        let fits =
-            |name: &&String| rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.'));
-        let name = self.loads.keys().filter(fits).max_by_key(|name| name.len())?;
-        Some((&self.loads[name].figures, &rest[name.len() + 1..]))
+        let (name, part) = path.split_once('.').unwrap_or((path, ""));
+        let value = value.get(name)?;
+        if part.is_empty() {
+            value.as_f64()
+        } else {
+            value.get(part).map_or(Some(0.0), serde_json::Value::as_f64)
+        }
     }
 
     /// Whether every threshold held.
@@ -132,9 +138,13 @@ impl Summary {
         }
         if figures.dropped > 0 {
             remarks.push(format!(
-                "{} records fell due and were not made, as --max-backlog records were on their way already.",
-                figures.dropped
+                "{} records fell due and were not made, as {} were on their way already.",
+                figures.dropped,
+                if self.unkept > 0 { "--max-replay-bytes" } else { "--max-backlog records" }
             ));
+        }
+        if self.nothing_measured {
+            remarks.push("Nothing was measured: no record was meant to start after the warmup.".to_owned());
         }
         if let Some(failure) = &self.payload_failure {
             remarks.push(format!(

@@ -1,6 +1,5 @@
-use super::Summary;
 use super::figures::Figures;
-use crate::producer::Snapshot;
+use super::{Summary, ThresholdResult};
 use serde_json::Value;
 use std::fmt;
 use std::sync::LazyLock;
@@ -32,7 +31,7 @@ enum Bound {
 
 /// All numbers of a summary, and one more.
 static FIGURES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let figures = Figures::new(&Snapshot::empty(), Some(0.0), &[]);
+    let figures = Figures::with_every_count();
     let mut paths = vec!["shards.max_share".to_owned()];
     collect_numbers("", &serde_json::to_value(figures).unwrap_or_default(), &mut paths);
     paths.sort();
@@ -47,6 +46,11 @@ pub fn figures() -> &'static [String] {
 
 fn is_known(path: &str) -> bool {
     FIGURES.iter().any(|figure| figure == path)
+}
+
+/// The name of a load and the path within it, of a path that begins with `loads.`.
+pub(super) fn of_a_load(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("loads.")?.split_once('.')
 }
 
 fn collect_numbers(path: &str, value: &Value, paths: &mut Vec<String>) {
@@ -92,12 +96,9 @@ impl Threshold {
             problem,
         };
         let rest = text.trim_start();
-        // A load's name may have any character; its figure follows the last dots before the operator.
-        let end = rest.find(['<', '>', '=']).unwrap_or(rest.len());
-        let end = rest[..end].find(char::is_whitespace).unwrap_or(end);
+        let end = rest.find(|c: char| c.is_whitespace() || "<>=".contains(c)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
-        let of_a_load = |path: &str| path.match_indices('.').any(|(at, _)| is_known(&path[at + 1..]));
-        if !is_known(name) && !name.strip_prefix("loads.").is_some_and(of_a_load) {
+        if !is_known(of_a_load(name).map_or(name, |(_, path)| path)) {
             return Err(fail(rest, format!("unknown figure; known are {}", FIGURES.join(", "))));
         }
         let after = after.trim_start();
@@ -117,17 +118,23 @@ impl Threshold {
         Ok(Self { text: text.trim().to_owned(), figure: name.to_owned(), operator, bound })
     }
 
-    /// The thresholds of a run: those given, and of the two that always apply those not replaced by
-    /// one on the same figure. `open_loop`: the run has a target rate.
+    /// The thresholds of a run: those given, and of those that always apply the ones that are not replaced
+    /// by one on the same figure. `open_loops`: the names of the loads that have a target rate. Each of
+    /// several has to hold its own; one on the rate of all together replaces those.
     #[must_use]
-    pub fn with_defaults(given: &[Self], open_loop: bool) -> Vec<Self> {
-        let standing = ["achieved_rps >= 99%", "lost == 0"];
-        let standing = standing.iter().filter_map(|text| Self::parse(text).ok());
-        standing
-            .filter(|one| open_loop || !one.needs_target())
-            .filter(|one| given.iter().all(|other| other.figure != one.figure))
-            .chain(given.iter().cloned())
-            .collect()
+    pub fn with_defaults<'a>(given: &[Self], open_loops: impl Iterator<Item = &'a str>) -> Vec<Self> {
+        let rates = open_loops.map(|name| match name {
+            "" => "achieved_rps >= 99%".to_owned(),
+            name => format!("loads.{name}.achieved_rps >= 99%"),
+        });
+        let standing = rates.chain(["lost == 0".to_owned()]);
+        let standing = standing.filter_map(|text| Self::parse(&text).ok());
+        let replaced = |one: &Self| {
+            let by_sum =
+                |other: &Self| one.figure.ends_with("achieved_rps") && other.figure == "achieved_rps";
+            given.iter().any(|other| other.figure == one.figure || by_sum(other))
+        };
+        standing.filter(|one| !replaced(one)).chain(given.iter().cloned()).collect()
     }
 
     /// Whether it is a share of the target rate, which a closed loop does not have.
@@ -149,11 +156,14 @@ impl Threshold {
     /// Whether its figure is one of all loads together, or of one of these.
     #[must_use]
     pub fn is_of<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
-        self.figure.strip_prefix("loads.").is_none_or(|path| {
-            names.any(|name| {
-                path.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')).is_some_and(is_known)
-            })
-        })
+        of_a_load(&self.figure).is_none_or(|(load, _)| names.any(|name| name == load))
+    }
+
+    /// How it stands in a summary.
+    #[must_use]
+    pub fn judge(&self, summary: &Summary) -> ThresholdResult {
+        let (value, passed) = self.evaluate(summary);
+        ThresholdResult { expr: self.text.clone(), value, passed }
     }
 
     /// The text it was read from.
@@ -170,7 +180,9 @@ impl Threshold {
             Bound::Number(number) => number,
             Bound::Percent(share) if self.needs_target() => {
                 let target = format!("{}target_rps", self.figure.trim_end_matches("achieved_rps"));
-                share * summary.figure(&target).unwrap_or(f64::NAN)
+                // Nothing was offered: no share of it is held.
+                let target = summary.figure(&target).filter(|target| *target > 0.0);
+                share * target.unwrap_or(f64::NAN)
             }
             Bound::Percent(share) => share,
         };
@@ -217,13 +229,22 @@ mod tests {
 
     #[test]
     fn a_given_threshold_replaces_the_standing_one_on_its_figure() {
-        let texts = |given: &[&str], open| -> Vec<String> {
+        let texts = |given: &[&str], open: &[&str]| -> Vec<String> {
             let given: Vec<_> = given.iter().map(|t| Threshold::parse(t).unwrap()).collect();
-            Threshold::with_defaults(&given, open).iter().map(|t| t.text().to_owned()).collect()
+            Threshold::with_defaults(&given, open.iter().copied())
+                .iter()
+                .map(|t| t.text().to_owned())
+                .collect()
         };
-        assert_eq!(texts(&[], true), ["achieved_rps >= 99%", "lost == 0"]);
-        assert_eq!(texts(&[], false), ["lost == 0"]);
-        assert_eq!(texts(&["lost < 5"], true), ["achieved_rps >= 99%", "lost < 5"]);
+        assert_eq!(texts(&[], &[""]), ["achieved_rps >= 99%", "lost == 0"]);
+        assert_eq!(texts(&[], &[]), ["lost == 0"]);
+        assert_eq!(texts(&["lost < 5"], &[""]), ["achieved_rps >= 99%", "lost < 5"]);
+        // Each of several loads holds its own rate, unless that of all together is to be judged.
+        assert_eq!(
+            texts(&["loads.b.achieved_rps > 5"], &["a", "b"]),
+            ["loads.a.achieved_rps >= 99%", "lost == 0", "loads.b.achieved_rps > 5"]
+        );
+        assert_eq!(texts(&["achieved_rps > 5"], &["a", "b"]), ["lost == 0", "achieved_rps > 5"]);
     }
 
     proptest! {

@@ -15,6 +15,8 @@ pub struct Limit {
     pub in_flight_share: f64,
     /// The share of the run in which all that waited, waited for its shard's limit.
     pub shard_limit_share: f64,
+    /// The share of the run in which they waited, and for over a second no answer had come.
+    pub no_answer_share: f64,
     /// The same for those who read, in a sentence.
     pub text: String,
 }
@@ -29,9 +31,11 @@ pub enum LimitReason {
     InFlightBound,
     /// Records were dropped, as so many were made and not settled.
     BacklogBound,
+    /// Records of a replayed file were dropped, as so many of their bytes were kept.
+    ReplayBound,
     /// The limit that tickgen keeps for each shard.
     ShardLimit,
-    /// The stream throttled, failed, or did not answer.
+    /// The stream, or what else the records went to, throttled, failed, or did not answer.
     Stream,
 }
 
@@ -48,22 +52,29 @@ impl Limit {
         let short = target_rps.is_some_and(|target| last.achieved_rps() < 0.99 * target);
         let unsent = ledger.dropped - warmup.dropped + ledger.lost() - warmup.lost() + account.acked_late;
         let fell_short = target_rps.is_none() || short || unsent > 0;
-        let (in_flight, shards) = (last.held_share(Holdup::InFlight), last.held_share(Holdup::ShardLimit));
+        let share = |holdup| last.held_share(holdup);
+        let (in_flight, shards) = (share(Holdup::InFlight), share(Holdup::ShardLimit));
         let late = account.start_lateness.histogram().value_at_quantile(0.99) >= LATE_MICROS;
-        let throttled = account.throttled_entries * 100 > account.entries.total();
+        let answered = account.entries.total() - account.warmup_entries;
+        let throttled = (account.throttled_entries - account.warmup_throttled) * 1000 > answered;
+        let gave_up = ledger.lost() > warmup.lost();
         let mut by = Vec::new();
-        if fell_short && last.elapsed > 0 {
+        if fell_short && last.measured() > 0 {
+            // A limit that adapts, and a full backlog, follow from a stream that throttles or is silent.
+            if throttled || gave_up || share(Holdup::NoAnswer) >= NOTABLE {
+                by.push(LimitReason::Stream);
+            }
             let mut held = [(in_flight, LimitReason::InFlightBound), (shards, LimitReason::ShardLimit)];
             held.sort_by(|a, b| b.0.total_cmp(&a.0));
             by.extend(held.iter().filter(|(share, _)| *share >= NOTABLE).map(|(_, reason)| *reason));
             if late || by.is_empty() && target_rps.is_none() {
                 by.push(LimitReason::Cpu);
             }
-            if ledger.dropped > warmup.dropped {
-                by.push(LimitReason::BacklogBound);
+            if account.unkept > 0 {
+                by.push(LimitReason::ReplayBound);
             }
-            if throttled || ledger.lost() > warmup.lost() || by.is_empty() {
-                by.push(LimitReason::Stream);
+            if ledger.dropped - warmup.dropped > account.unkept {
+                by.push(LimitReason::BacklogBound);
             }
         }
         let generator = by.first().is_some_and(|reason| *reason != LimitReason::Stream);
@@ -73,6 +84,7 @@ impl Limit {
             by,
             in_flight_share: in_flight,
             shard_limit_share: shards,
+            no_answer_share: share(Holdup::NoAnswer),
             text: String::new(),
         };
         limit.text = limit.sentence(last);
@@ -84,17 +96,26 @@ impl Limit {
         let account = &last.account;
         let service = account.service_time.histogram().value_at_quantile(0.5) as f64 / 1000.0;
         let why = |reason: &LimitReason| match reason {
+            LimitReason::Cpu if account.start_lateness.histogram().max() == 0 => {
+                "it made and sent records as fast as it could".to_owned()
+            }
             LimitReason::Cpu => format!(
                 "it had too little processor time (99 % of records were made within {:.1} ms of their start)",
                 account.start_lateness.histogram().value_at_quantile(0.99) as f64 / 1000.0
             ),
+            LimitReason::ReplayBound => {
+                format!("{} records found no room to be kept (--max-replay-bytes)", account.unkept)
+            }
             LimitReason::InFlightBound => format!(
                 "requests in flight were at their bound for {:.0} % of the run, with a service time of \
                  {service:.1} ms in the middle (--max-requests, --max-connections, --max-in-flight-bytes)",
                 self.in_flight_share * 100.0
             ),
             LimitReason::BacklogBound => {
-                format!("{} records found the backlog full (--max-backlog)", account.ledger.dropped)
+                format!(
+                    "{} records found the backlog full (--max-backlog)",
+                    account.ledger.dropped - account.unkept
+                )
             }
             LimitReason::ShardLimit => format!(
                 "all that waited, waited for its shard's limit for {:.0} % of the run (--shard-limit, \
@@ -102,9 +123,10 @@ impl Limit {
                 self.shard_limit_share * 100.0
             ),
             LimitReason::Stream => format!(
-                "it throttled {} entries, lost {} records, and took {service:.1} ms in the middle to answer",
+                "it throttled {} entries, {} records were lost, and for {:.0} % of the run no answer came",
                 account.throttled_entries,
-                account.ledger.lost()
+                account.ledger.lost(),
+                self.no_answer_share * 100.0
             ),
         };
         let reasons: Vec<String> = self.by.iter().map(why).collect();
@@ -146,6 +168,7 @@ mod tests {
             s.account.ledger.dropped = 7;
         });
         assert_eq!(by(&dropped), [LimitReason::InFlightBound, LimitReason::BacklogBound]);
+        assert_eq!(by(&hold(Holdup::NoAnswer, 5)), [LimitReason::Stream]);
         let limit = Limit::new(&dropped, target);
         assert!(limit.generator && limit.text.starts_with("The generator was the limit: requests in flight"));
     }

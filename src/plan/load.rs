@@ -74,6 +74,14 @@ pub struct ReplayPlan {
     pub max_bytes: usize,
 }
 
+/// What says nothing about a load that is not replayed.
+const FOR_REPLAY_ALONE: [Key; 5] =
+    [Key::Speed, Key::ReplayTime, Key::ReplayPayload, Key::ReplayKey, Key::MaxReplayBytes];
+
+/// What says nothing about a load that is.
+const REPLAY_HAS_ITS_OWN: [Key; 5] =
+    [Key::Arrivals, Key::Market, Key::Tickers, Key::Template, Key::PayloadBytes];
+
 impl LoadPlan {
     /// The schedule; `None` in a closed loop and for a replayed file.
     #[must_use]
@@ -97,7 +105,8 @@ impl LoadPlan {
     #[must_use]
     pub fn constant_rate(&self) -> Option<f64> {
         match &self.offer {
-            Offer::Open(shape, _) => shape.constant_rate().map(crate::load::Rate::per_second),
+            // Random arrivals come to it only in the long run.
+            Offer::Open(shape, Arrivals::Even) => shape.constant_rate().map(crate::load::Rate::per_second),
             _ => None,
         }
     }
@@ -167,6 +176,15 @@ impl Reader<'_> {
         let arrivals = self.read(Key::Arrivals, |text| parse_arrivals(text, parse::time));
         let replay = self.replay();
         let shape = self.text(Key::Shape).unwrap_or_default();
+        let file = shape.strip_prefix("replay:");
+        let idle = if file.is_some() { &REPLAY_HAS_ITS_OWN[..] } else { &FOR_REPLAY_ALONE[..] };
+        for key in idle {
+            if self.is_set_beside(*key, Key::Shape) {
+                let why =
+                    if file.is_some() { "a replayed file has its own" } else { "is for --shape replay:FILE" };
+                self.refuse(*key, why);
+            }
+        }
         if shape == "constant" {
             return Some(match (rate?, arrivals?) {
                 (Some(rate), arrivals) => Offer::Open(Shape::constant(rate), arrivals),
@@ -180,19 +198,11 @@ impl Reader<'_> {
                 }
             });
         }
-        if self.is_set(Key::Rps) {
+        if self.is_set_beside(Key::Rps, Key::Shape) {
             self.refuse(Key::Rps, "the --shape has its own rates; set one of the two");
         }
-        if let Some(file) = shape.strip_prefix("replay:") {
-            if self.is_set(Key::Arrivals) {
-                self.refuse(Key::Arrivals, "a replayed file has its own arrivals");
-            }
+        if let Some(file) = file {
             return Some(Offer::Replay(ReplayPlan { file: file.into(), ..replay? }));
-        }
-        for key in [Key::Speed, Key::ReplayTime, Key::ReplayPayload, Key::ReplayKey, Key::MaxReplayBytes] {
-            if self.is_set(key) {
-                self.refuse(key, "is for --shape replay:FILE");
-            }
         }
         let shape = self.read(Key::Shape, |text| parse_shape(text, parse::time));
         Some(Offer::Open(shape?, arrivals?))

@@ -17,6 +17,15 @@ impl Reader<'_> {
         raw.source != Source::Default && raw.texts.iter().any(|text| !text.is_empty())
     }
 
+    /// Whether a setting is set to other than its default where it counts beside `other`: at least as
+    /// specifically.
+    pub(super) fn is_set_beside(&self, key: Key, other: Key) -> bool {
+        let default = [key.setting().default];
+        self.is_set(key)
+            && self.raw(key).texts != default
+            && self.raw(key).source.rank() >= self.raw(other).source.rank()
+    }
+
     /// A value that may be absent, as text.
     pub(super) fn text(&self, key: Key) -> Option<String> {
         self.raw(key).texts.first().filter(|text| !text.is_empty()).cloned()

@@ -211,11 +211,13 @@ pub enum Holdup {
     InFlight,
     /// Every shard with something to send has used up its limit.
     ShardLimit,
+    /// As many requests or bytes are in flight as may be, and for a second no answer has come.
+    NoAnswer,
 }
 
 impl Holdup {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::InFlight, Self::ShardLimit];
+    pub const ALL: [Self; 3] = [Self::InFlight, Self::ShardLimit, Self::NoAnswer];
 }
 
 /// What became of one shard's entries.
@@ -227,6 +229,8 @@ pub struct ShardAccount {
     pub id: ShardId,
     /// User records that it took.
     pub acked: u64,
+    /// Of these, those that it took in the warmup.
+    pub warmup_acked: u64,
     /// Kinesis records that it took.
     pub accepted: u64,
     /// Kinesis records that it throttled.
@@ -279,8 +283,15 @@ pub struct Account {
     pub service_time: Durations,
     /// All measured records, acked or not, by how long after their intended start they were made.
     pub start_lateness: Durations,
-    /// For how long something was ready to be sent and held back, by what.
-    pub held: Counts<Holdup, 2>,
+    /// For how long something was ready to be sent and held back after the warmup, by what.
+    pub held: Counts<Holdup, 3>,
+    /// Dropped records of a replayed file that there was no room to keep.
+    pub unkept: u64,
+    /// Answered and throttled entries of the warmup.
+    pub warmup_entries: u64,
+    /// See [`Account::warmup_entries`].
+    pub warmup_throttled: u64,
+    warmup_ended: bool,
     /// What happened by windows of time.
     pub windows: Windows,
     /// The partition keys with the most records made, the hottest first; empty where each record has its
@@ -288,6 +299,19 @@ pub struct Account {
     pub hot_keys: Vec<(String, u64)>,
     /// Per shard, in the order in which shards were seen.
     pub shards: Vec<ShardAccount>,
+}
+
+impl ShardAccount {
+    /// Adds what another engine sent to it.
+    fn merge(&mut self, other: &Self) {
+        self.acked += other.acked;
+        self.warmup_acked += other.warmup_acked;
+        self.accepted += other.accepted;
+        self.throttled += other.throttled;
+        self.limit = self.limit.into_iter().chain(other.limit).reduce(|a, b| a + b);
+        // A part that is not known makes the sum unknown.
+        self.expected = self.expected.zip(other.expected).map(|(a, b)| a + b);
+    }
 }
 
 impl Account {
@@ -312,6 +336,10 @@ impl Account {
             service_time: Durations::new(),
             start_lateness: Durations::new(),
             held: Counts::new(&Holdup::ALL),
+            unkept: 0,
+            warmup_entries: 0,
+            warmup_throttled: 0,
+            warmup_ended: warmup == 0,
             windows: Windows::default(),
             hot_keys: Vec::new(),
             shards: Vec::new(),
@@ -328,6 +356,22 @@ impl Account {
         what(&mut self.ledger);
         if !self.measures(intended) {
             what(&mut self.warmup);
+        }
+    }
+
+    /// Whether the warmup has just ended.
+    pub(super) fn warmup_ends(&self, now: Nanos) -> bool {
+        !self.warmup_ended && now >= self.warmup_span
+    }
+
+    /// Notes what was counted in the warmup and is not told from the rest by a record's start.
+    pub(super) fn end_warmup(&mut self) {
+        self.warmup_ended = true;
+        self.warmup_entries = self.entries.total();
+        self.warmup_throttled = self.throttled_entries;
+        self.held = Counts::new(&Holdup::ALL);
+        for shard in &mut self.shards {
+            shard.warmup_acked = shard.acked;
         }
     }
 
@@ -367,6 +411,7 @@ impl Account {
                 stream,
                 id,
                 acked: 0,
+                warmup_acked: 0,
                 accepted: 0,
                 throttled: 0,
                 limit: None,
@@ -402,16 +447,17 @@ impl Account {
         self.service_time.merge(&other.service_time);
         self.start_lateness.merge(&other.start_lateness);
         self.held.merge_longest(&other.held);
+        self.unkept += other.unkept;
+        self.warmup_entries += other.warmup_entries;
+        self.warmup_throttled += other.warmup_throttled;
         self.windows.merge(&other.windows);
         merge_hot_keys(&mut self.hot_keys, &other.hot_keys);
         for theirs in &other.shards {
-            let place = self.shard(theirs.stream, theirs.id);
-            let mine = &mut self.shards[place];
-            mine.acked += theirs.acked;
-            mine.accepted += theirs.accepted;
-            mine.throttled += theirs.throttled;
-            mine.limit = mine.limit.into_iter().chain(theirs.limit).reduce(|a, b| a + b);
-            mine.expected = mine.expected.into_iter().chain(theirs.expected).reduce(|a, b| a + b);
+            let same = |mine: &&mut ShardAccount| (mine.stream, mine.id) == (theirs.stream, theirs.id);
+            match self.shards.iter_mut().find(same) {
+                Some(mine) => mine.merge(theirs),
+                None => self.shards.push(*theirs),
+            }
         }
     }
 }

@@ -2,6 +2,7 @@ mod config;
 mod ending;
 mod feeding;
 mod settle;
+mod waiting;
 
 pub use config::{EngineConfig, Request};
 use feeding::Feeding;
@@ -12,6 +13,7 @@ use super::batch::{Batch, FlushReason};
 use super::encode::Encoder;
 use super::heat::Heat;
 use super::retry::{RetryPolicy, RetryQueue};
+use super::room::Member;
 use super::windows::WindowCutter;
 use super::{Pacer, Record, Room, Snapshot};
 use crate::kinesis::md5::LANES;
@@ -33,6 +35,7 @@ pub struct Engine {
     batch: Batch,
     retry: RetryPolicy,
     room: Arc<Room>,
+    member: Member,
     // The room for records that is taken and not given back.
     taken: u64,
     jitter: Draws,
@@ -50,6 +53,7 @@ pub struct Engine {
     // What held records back since when.
     holdup: Option<Holdup>,
     last_poll: Nanos,
+    last_answer: Nanos,
     next_sweep: Nanos,
     draining: bool,
     map_is_stale: bool,
@@ -61,6 +65,8 @@ struct InFlight {
     requests: usize,
     bytes: usize,
     records: u64,
+    // The room taken for them, by what their bodies were expected to be.
+    room: usize,
 }
 
 /// How often records that wait for a blocked shard are looked at for their time to live.
@@ -89,6 +95,7 @@ impl Engine {
             retries: RetryQueue::default(),
             batch: Batch::new(config.batch),
             retry: config.retry,
+            member: config.room.join(),
             room: config.room,
             taken: 0,
             jitter: Draws::new(config.seed, 3),
@@ -104,6 +111,7 @@ impl Engine {
             windows: WindowCutter::new(),
             holdup: None,
             last_poll: 0,
+            last_answer: 0,
             next_sweep: SWEEP,
             draining: false,
             map_is_stale: false,
@@ -127,23 +135,15 @@ impl Engine {
         self.drain_when_all_is_issued(now);
         // The last batch need not linger; while others wait for their shards it does.
         let Some(reason) = self.batch.due(now, self.draining && self.waiting() == 0) else {
-            self.holdup = self.backlog.is_blocked().then_some(Holdup::ShardLimit);
+            self.note_wait();
             return None;
         };
         let room = self.body_len();
-        if !self.room.take_request(room) {
+        if !self.room.take_request(room, self.member) {
             self.holdup = Some(Holdup::InFlight);
             return None;
         }
         Some(self.dispatch(reason, room, now))
-    }
-
-    /// Adds the time since the last poll to what held records back.
-    fn note_holdup(&mut self, now: Nanos) {
-        if let Some(holdup) = self.holdup.take() {
-            self.account.hold(holdup, now - self.last_poll);
-        }
-        self.last_poll = now;
     }
 
     /// Moves the failed records whose pause is over back to their shards.
@@ -168,6 +168,7 @@ impl Engine {
         self.taken += fitting;
         self.make(fitting, now);
         let dropped = due - fitting;
+        self.account.unkept += self.unkept();
         for n in self.pacer.skip(dropped).filter(|_| self.feeding.is_some()) {
             self.source.forget(n);
         }
@@ -263,21 +264,6 @@ impl Engine {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.room.fits(self.body_len())
-    }
-
-    /// About how long the body of the batch will be.
-    fn body_len(&self) -> usize {
-        Encoder::body_len(self.batch.entry_count(), self.batch.bytes())
-    }
-
-    /// Whether a batch waits for room in flight, which another engine may free.
-    #[must_use]
-    pub fn waits_for_room(&self) -> bool {
-        self.holdup == Some(Holdup::InFlight)
-    }
-
     fn dispatch(&mut self, reason: FlushReason, room: usize, now: Nanos) -> Request {
         let mut batch = self.batch.seal(reason);
         for record in &mut batch.records {
@@ -291,6 +277,7 @@ impl Engine {
         let body = self.encoder.encode(&batch.records, &batch.entries, &mut self.source, shard);
         self.in_flight.requests += 1;
         self.in_flight.bytes += body.len();
+        self.in_flight.room += room;
         self.in_flight.records += batch.records.len() as u64;
         self.account.entries_sent += batch.entries.len() as u64;
         self.account.sent_bytes += batch.bytes as u64;

@@ -54,6 +54,7 @@ pub(super) async fn run<S: PutRecords>(engine: Engine, sender: S, start: Instant
     while lane.step().await {}
     let now = lane.now();
     lane.engine.finish(now);
+    lane.wiring.freed.notify_waiters();
     lane.publish();
     Ending { fatal: lane.engine.fatal().cloned() }
 }
@@ -72,6 +73,10 @@ impl<S: PutRecords> Lane<S> {
         let now = self.now();
         while let Some(request) = self.engine.poll(now) {
             self.send(request);
+        }
+        if self.engine.others_wait() {
+            // It may be their turn now.
+            self.wiring.freed.notify_waiters();
         }
         if self.engine.is_draining() && self.drain_ends.is_none() {
             self.drain_ends = Some(now.saturating_add(self.wiring.drain_timeout));

@@ -92,11 +92,7 @@ impl Observer {
     /// The sum of the latest snapshots.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut sum = Snapshot::empty();
-        for lane in &self.0 {
-            sum.merge(&lane.borrow());
-        }
-        sum
+        Snapshot::sum(self.loads().iter().map(Arc::as_ref))
     }
 }
 

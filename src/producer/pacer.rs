@@ -190,7 +190,9 @@ impl Pacer {
         match &self.drive {
             Drive::Open(starts) if self.ended.is_none() => Some(starts.schedule().shape().rate_at(now)),
             Drive::Open(_) => Some(0.0),
-            _ => None,
+            // Of a file what has come so far says.
+            Drive::Arriving { .. } => Some(self.scheduled as f64 * 1e9 / now.max(1) as f64),
+            Drive::Closed { .. } => None,
         }
     }
 }

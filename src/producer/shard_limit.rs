@@ -33,14 +33,14 @@ pub enum ShardLimiting {
 }
 
 impl ShardLimiting {
-    /// The quota of each shard of a stream, which is on-demand or not, and shared by several loads of the
-    /// run or not; `None`: no limit. `largest_entry` is in bytes.
+    /// The quota of each shard of a stream, which is on-demand or not, and which so many loads of the
+    /// run share: a fixed share is divided among them; `None`: no limit. `largest_entry` is in bytes.
     #[must_use]
-    pub fn quota(self, on_demand: bool, shared: bool, largest_entry: usize) -> Option<ShardQuota> {
+    pub fn quota(self, on_demand: bool, sharers: usize, largest_entry: usize) -> Option<ShardQuota> {
         match self {
-            Self::Auto if !on_demand && !shared => Some(ShardQuota::of_shard(1.0, largest_entry)),
+            Self::Auto if !on_demand && sharers <= 1 => Some(ShardQuota::of_shard(1.0, largest_entry)),
             Self::Auto | Self::Adaptive => Some(ShardQuota::adaptive(on_demand, largest_entry)),
-            Self::Share(share) => Some(ShardQuota::of_shard(share, largest_entry)),
+            Self::Share(share) => Some(ShardQuota::of_shard(share / sharers.max(1) as f64, largest_entry)),
             Self::Unlimited => None,
         }
     }
@@ -340,15 +340,16 @@ mod tests {
     #[test]
     fn auto_is_the_whole_of_a_provisioned_shard_and_adaptive_on_demand() {
         let whole = ShardQuota::of_shard(1.0, 500);
-        assert_eq!(ShardLimiting::Auto.quota(false, false, 500), Some(whole));
+        assert_eq!(ShardLimiting::Auto.quota(false, 1, 500), Some(whole));
         let adaptive = Some(ShardQuota { adapts: Adapts::Freely, ..whole });
-        assert_eq!(ShardLimiting::Auto.quota(true, false, 500), adaptive);
+        assert_eq!(ShardLimiting::Auto.quota(true, 1, 500), adaptive);
         let provisioned = Some(ShardQuota { adapts: Adapts::UpToQuota, ..whole });
-        assert_eq!(ShardLimiting::Adaptive.quota(false, false, 500), provisioned);
-        assert_eq!(ShardLimiting::Auto.quota(false, true, 500), provisioned);
+        assert_eq!(ShardLimiting::Adaptive.quota(false, 1, 500), provisioned);
+        assert_eq!(ShardLimiting::Auto.quota(false, 2, 500), provisioned);
+        assert_eq!(ShardLimiting::Share(1.0).quota(false, 4, 500), Some(ShardQuota::of_shard(0.25, 500)));
         // What the user says wins.
-        assert_eq!(ShardLimiting::Share(1.0).quota(true, false, 500), Some(whole));
-        assert_eq!(ShardLimiting::Unlimited.quota(true, true, 500), None);
+        assert_eq!(ShardLimiting::Share(1.0).quota(true, 1, 500), Some(whole));
+        assert_eq!(ShardLimiting::Unlimited.quota(true, 2, 500), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use super::{Account, Holdup};
-use crate::load::Nanos;
+use crate::load::{Nanos, SECOND};
 
 /// All that is counted, at one moment: what every observer reads.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Snapshot {
             elapsed: 0,
             span: 0,
             scheduled: 0,
-            target_rps: None,
+            target_rps: Some(0.0),
             draining: false,
             unsettled: 0,
             backlog_records: 0,
@@ -50,15 +50,25 @@ impl Snapshot {
         }
     }
 
+    /// The sum of the loads of a run. It drains once all of them do.
+    pub fn sum<'a>(loads: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut sum = Self::empty();
+        let mut running = 0;
+        for load in loads {
+            sum.merge(load);
+            running += u32::from(!load.draining);
+        }
+        sum.draining &= running == 0;
+        sum
+    }
+
     /// Adds another engine's snapshot of the same run.
-    pub fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.span = self.span.max(other.span);
         self.scheduled += other.scheduled;
-        self.target_rps = match (self.target_rps, other.target_rps) {
-            (Some(mine), Some(theirs)) => Some(mine + theirs),
-            (mine, theirs) => mine.or(theirs),
-        };
+        // A closed loop has no rate, so all together have none.
+        self.target_rps = self.target_rps.zip(other.target_rps).map(|(mine, theirs)| mine + theirs);
         self.draining |= other.draining;
         self.unsettled += other.unsettled;
         self.backlog_records += other.backlog_records;
@@ -83,29 +93,45 @@ impl Snapshot {
     /// acked before the schedule ended.
     #[must_use]
     pub fn achieved_rps(&self) -> f64 {
-        let span = self.measured_span();
+        let span = self.measured_length();
         let account = &self.account;
         let timely = account.ledger.acked - account.warmup.acked - account.acked_late;
-        if span == 0 { 0.0 } else { timely as f64 * 1e9 / span as f64 }
+        timely as f64 * 1e9 / span as f64
     }
 
     /// Records per second of the schedule that fell due, the warmup left out.
     #[must_use]
     pub fn scheduled_rps(&self) -> f64 {
-        let span = self.measured_span();
+        let span = self.measured_length();
         let warmup = self.account.warmup.generated + self.account.warmup.dropped;
-        if span == 0 { 0.0 } else { (self.scheduled - warmup) as f64 * 1e9 / span as f64 }
+        self.scheduled.saturating_sub(warmup) as f64 * 1e9 / span as f64
     }
 
     /// The share of the run in which something held records back.
     #[must_use]
     pub fn held_share(&self, holdup: Holdup) -> f64 {
-        if self.elapsed == 0 { 0.0 } else { self.account.held.of(holdup) as f64 / self.elapsed as f64 }
+        let measured = self.elapsed.saturating_sub(self.account.warmup_span);
+        if measured == 0 { 0.0 } else { self.account.held.of(holdup) as f64 / measured as f64 }
     }
 
     /// How long the schedule has lasted after the warmup.
     #[must_use]
     pub fn measured_span(&self) -> Nanos {
         self.span.saturating_sub(self.account.warmup_span)
+    }
+
+    /// The same, to divide by: a schedule of no length, all of it due at once, counts as a second.
+    fn measured_length(&self) -> Nanos {
+        match self.measured_span() {
+            0 => SECOND,
+            span => span,
+        }
+    }
+
+    /// How many records of the schedule fell due after the warmup.
+    #[must_use]
+    pub fn measured(&self) -> u64 {
+        let warmup = &self.account.warmup;
+        self.scheduled.saturating_sub(warmup.generated + warmup.dropped)
     }
 }

@@ -29,8 +29,8 @@ pub(super) struct Destination {
     pub(super) stream: StreamRef,
     /// Its place among the run's streams.
     pub(super) place: usize,
-    /// Whether several loads go there.
-    pub(super) shared: bool,
+    /// How many loads go there.
+    pub(super) sharers: usize,
     pub(super) info: StreamInfo,
     pub(super) map: ShardMap,
 }
@@ -80,7 +80,7 @@ impl Destinations {
                 let destination = Destination {
                     stream: StreamRef::Name(lines.name().to_owned()),
                     place: 0,
-                    shared: false,
+                    sharers: plan.loads.len(),
                     to: Sink::Lines(lines),
                     info: StreamInfo::of_no_stream(),
                     map: ShardMap::even(1),
@@ -144,8 +144,8 @@ async fn stream(plan: &Plan, stream: StreamRef, place: usize, reach: Reach) -> R
     let info = patiently(|| client.describe()).await?;
     let map = patiently(|| client.shard_map()).await?;
     let same = |load: &&LoadPlan| load.stream == load_stream;
-    let shared = plan.loads.iter().filter(same).count() > 1;
-    Ok(Destination { to: Sink::Stream(client), stream, place, shared, info, map })
+    let sharers = plan.loads.iter().filter(same).count();
+    Ok(Destination { to: Sink::Stream(client), stream, place, sharers, info, map })
 }
 
 /// Asks up to four times, over some three seconds, where asking again may help: a sidecar may start

@@ -4,7 +4,7 @@ use super::RunError;
 use super::destination::{Destination, Sink};
 use super::replay::Replay;
 use crate::load::{Nanos, Stride};
-use crate::plan::{LoadPlan, Offer, Plan, Target};
+use crate::plan::{LoadPlan, Offer, Plan, Target, WriteTo};
 use crate::producer::{AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, Wire};
 use crate::tick::{EventTime, Feed, Keys, Source, Template, Ticks};
 use std::sync::Arc;
@@ -26,8 +26,13 @@ pub(super) fn source(load: &LoadPlan) -> Result<Source, RunError> {
 }
 
 /// Where the records of a load come from, if from a file.
-pub(super) fn feed(load: &LoadPlan) -> Result<Option<Replay>, RunError> {
+pub(super) fn feed(load: &LoadPlan, target: &Target) -> Result<Option<Replay>, RunError> {
     let Offer::Replay(replay) = &load.offer else { return Ok(None) };
+    if let Target::Lines(WriteTo::File(to)) = target
+        && to.canonicalize().is_ok_and(|to| replay.file.canonicalize().is_ok_and(|from| from == to))
+    {
+        return Err(RunError::Plan(format!("--to {} is the file that is replayed", to.display())));
+    }
     Replay::open(load, replay).map(Some).map_err(RunError::Plan)
 }
 
@@ -85,7 +90,7 @@ pub(super) fn engine(
         },
     };
     let quota = match wire {
-        Wire::PutRecords => load.shard_limit.quota(to.info.on_demand, to.shared, largest),
+        Wire::PutRecords => load.shard_limit.quota(to.info.on_demand, to.sharers, largest),
         Wire::Lines => None,
     };
     EngineConfig {

@@ -5,14 +5,19 @@ use crate::plan::{LoadPlan, ReplayPlan};
 use crate::tick::{Fed, Feed, MAX_REPLAYED_BYTES, Replayed};
 use chrono::{DateTime, NaiveDateTime};
 use serde_json::Value;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
 /// Records handed over at a time, and bytes after which a lot is handed over early.
 const LOT_RECORDS: usize = 512;
 const LOT_BYTES: usize = 256 * 1024;
+
+/// The longest line or row: a payload of the largest size, escaped, with its fields around it.
+const LONGEST_LINE: u64 = 8 << 20;
 
 /// Lots that wait to be taken.
 const LOTS: usize = 8;
@@ -90,6 +95,23 @@ impl Lot {
     }
 }
 
+/// A file that may be read so far, until it is let go on: a row of any length would take any memory.
+struct Leashed {
+    file: File,
+    left: Rc<Cell<u64>>,
+}
+
+impl Read for Leashed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.left.get() == 0 {
+            return Err(std::io::Error::other(format!("a row of over {LONGEST_LINE} bytes")));
+        }
+        let read = self.file.read(buffer)?;
+        self.left.set(self.left.get().saturating_sub(read as u64));
+        Ok(read)
+    }
+}
+
 struct Reader {
     plan: ReplayPlan,
     until: Nanos,
@@ -132,11 +154,17 @@ impl Reader {
         loop {
             line.clear();
             number += 1;
-            let read = file.read_until(b'\n', &mut line).map_err(|error| (number, error.to_string()))?;
+            let bounded = &mut file.by_ref().take(LONGEST_LINE + 1);
+            let read = bounded.read_until(b'\n', &mut line).map_err(|error| (number, error.to_string()))?;
             if read == 0 {
                 return Ok(());
             }
-            let text = line.trim_ascii();
+            if read as u64 > LONGEST_LINE {
+                return Err((number, format!("a line of over {LONGEST_LINE} bytes")));
+            }
+            // Some editors begin a file with a byte order mark.
+            let text = if number == 1 { line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&line) } else { &line };
+            let text = text.trim_ascii();
             if text.is_empty() {
                 continue;
             }
@@ -160,6 +188,8 @@ impl Reader {
     }
 
     fn read_csv(&mut self, file: File) -> Result<(), (u64, String)> {
+        let leash = Rc::new(Cell::new(LONGEST_LINE));
+        let file = Leashed { file, left: Rc::clone(&leash) };
         let mut rows = csv::Reader::from_reader(BufReader::with_capacity(1 << 16, file));
         let columns = rows.headers().map_err(|error| (1, error.to_string()))?.clone();
         let place = |name: &str| {
@@ -174,6 +204,7 @@ impl Reader {
         let mut row = csv::StringRecord::new();
         loop {
             let line = rows.position().line();
+            leash.set(LONGEST_LINE);
             if !rows.read_record(&mut row).map_err(|error| (line, error.to_string()))? {
                 return Ok(());
             }
@@ -273,6 +304,7 @@ fn decimal(text: &str) -> Option<(u64, u64)> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::path::PathBuf;
 
     #[test]
     fn times_are_read_in_every_unit() {
@@ -292,6 +324,26 @@ mod tests {
         assert_eq!(nanos("0.5"), Some(500_000_000));
         for wrong in ["", "-5", "x", "1e9", "2026-13-01T00:00:00Z", "1.", ".5"] {
             assert_eq!(nanos(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn records_keep_their_spacing_at_any_speed() {
+        for (speed, expected) in
+            [(1.0, [0, 1_000, 1_000, 5_500]), (10.0, [0, 100, 100, 550]), (0.5, [0, 2_000, 2_000, 11_000])]
+        {
+            let (sender, _lots) = sync_channel(1);
+            let file = PathBuf::new();
+            let plan =
+                ReplayPlan { file, speed, time: String::new(), payload: None, key: None, max_bytes: 0 };
+            let lot = Lot { sender, fed: Vec::new(), bytes: 0 };
+            let mut reader = Reader { plan, until: 0, left: 0, first: None, last: 0, count: 0, lot };
+            // Milliseconds; the third goes back, and starts with the one before.
+            let starts = [7_000, 8_000, 7_500, 12_500].map(|ms: i128| {
+                reader.last = reader.start(ms * 1_000_000);
+                reader.last / 1_000_000
+            });
+            assert_eq!(starts, expected, "{speed}");
         }
     }
 

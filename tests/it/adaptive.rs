@@ -42,7 +42,7 @@ impl Offer {
                 Schedule::new(Shape::constant(rate), Arrivals::Even, 0).until(span - self.begins),
             ),
             stride: Stride::WHOLE,
-            quota: limiting.quota(on_demand, false, source.max_record_bytes()),
+            quota: limiting.quota(on_demand, 1, source.max_record_bytes()),
             source,
             feed: None,
             packing: Packing::Single,

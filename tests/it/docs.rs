@@ -83,7 +83,7 @@ fn summary() -> Value {
     let judge = Judge::new(&[Threshold::parse("lost == 0").unwrap()], facts);
     let loads = [Arc::new(Snapshot::empty()), Arc::new(Snapshot::empty())];
     let mut summary =
-        serde_json::to_value(judge.summary(&loads, StoppedBy::Signal, Some("e".into()))).unwrap();
+        serde_json::to_value(judge.summary(&loads, StoppedBy::Signal, Some("e".into()), None)).unwrap();
     summary["shards"] = serde_json::json!([
         {"stream": "s", "id": "shardId-000000000000", "acked": 1, "accepted": 1, "throttled": 0,
          "limit_rps": 980.0, "expected": null}

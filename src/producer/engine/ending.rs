@@ -8,6 +8,7 @@ use crate::producer::{Cause, FlushReason};
 impl Engine {
     /// Closes the account of a run that is done.
     pub fn finish(&mut self, now: Nanos) {
+        self.room.leave_queue(self.member);
         self.windows.close(&mut self.account, now);
     }
 
@@ -23,6 +24,8 @@ impl Engine {
         self.draining = true;
         self.give_up_waiting(Cause::NeverSent);
         let unanswered = std::mem::take(&mut self.in_flight);
+        self.room.return_requests(unanswered.requests, unanswered.room);
+        self.room.leave_queue(self.member);
         self.account.requests.add(RequestOutcome::Unanswered, unanswered.requests as u64);
         self.account.ledger.fail_many(unanswered.records, Cause::Unanswered);
         let warmup = self.account.warmup.in_flight();

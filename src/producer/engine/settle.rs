@@ -11,7 +11,9 @@ impl Engine {
     /// Settles the records of a request by its answer.
     #[expect(clippy::needless_pass_by_value, reason = "a settled request is used up")]
     pub fn settle(&mut self, request: Request, answer: Answer, now: Nanos) {
-        self.room.return_request(request.room);
+        self.room.return_requests(1, request.room);
+        self.in_flight.room -= request.room;
+        self.last_answer = now;
         self.in_flight.requests -= 1;
         self.in_flight.bytes -= request.body.len();
         self.in_flight.records -= request.records.len() as u64;

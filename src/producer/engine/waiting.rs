@@ -1,0 +1,57 @@
+//! What holds records back: room in flight, or the limits of their shards.
+
+use super::Engine;
+use crate::load::{Nanos, SECOND};
+use crate::producer::{Encoder, Holdup};
+
+/// After so long without an answer it is the stream that keeps requests in flight, not their bound.
+const SILENCE: Nanos = SECOND;
+
+impl Engine {
+    /// Notes what is waited for when no batch is due to leave.
+    pub(super) fn note_wait(&mut self) {
+        // A closed loop makes nothing that there is no room to send.
+        if self.pacer.is_closed_loop() && !self.draining && !self.has_room() {
+            self.holdup = Some(Holdup::InFlight);
+            self.room.queue(self.member);
+        } else {
+            self.holdup = self.backlog.is_blocked().then_some(Holdup::ShardLimit);
+            self.room.leave_queue(self.member);
+        }
+    }
+
+    /// Adds the time since the last poll to what held records back.
+    pub(super) fn note_holdup(&mut self, now: Nanos) {
+        if let Some(mut holdup) = self.holdup.take() {
+            if holdup == Holdup::InFlight && now.saturating_sub(self.last_answer) > SILENCE {
+                holdup = Holdup::NoAnswer;
+            }
+            self.account.hold(holdup, now - self.last_poll);
+        }
+        self.last_poll = now;
+        if self.account.warmup_ends(now) {
+            self.account.end_warmup();
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.room.fits(self.body_len(), self.member)
+    }
+
+    /// About how long the body of the batch will be.
+    pub(super) fn body_len(&self) -> usize {
+        Encoder::body_len(self.batch.entry_count(), self.batch.bytes())
+    }
+
+    /// Whether a batch waits for room in flight, which another engine may free.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.holdup == Some(Holdup::InFlight)
+    }
+
+    /// Whether another engine waits for room in flight.
+    #[must_use]
+    pub fn others_wait(&self) -> bool {
+        self.room.is_waited_for() && !self.waits_for_room()
+    }
+}
