@@ -4,6 +4,7 @@ mod destination;
 mod drill;
 mod engines;
 mod lines;
+mod search;
 
 use crate::admin::{self, Admin};
 #[cfg(feature = "embedded")]
@@ -23,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+pub use search::search;
 
 /// Why a run came to no summary.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,12 @@ pub trait Stops {
     fn next(&mut self) -> impl Future<Output = ()> + Send;
 }
 
+impl<S: Stops> Stops for &mut S {
+    fn next(&mut self) -> impl Future<Output = ()> + Send {
+        (**self).next()
+    }
+}
+
 /// Runs the plan to its end.
 ///
 /// # Errors
@@ -69,6 +78,14 @@ pub trait Stops {
 pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError> {
     let mut rest = Rest::default();
     let admin = listen(plan, &mut rest).await?;
+    let (sources, to) = reach(plan, &mut stops).await?;
+    let summary = offer(plan, &to, sources, &admin, stops, &mut rest).await;
+    rest.tasks.shutdown().await;
+    Ok(summary)
+}
+
+/// Reaches where the loads go, and refuses what it cannot take. Nothing is offered yet.
+async fn reach(plan: &Plan, stops: &mut impl Stops) -> Result<(Vec<Source>, Destinations), RunError> {
     let sources: Vec<Source> = plan.loads.iter().map(engines::source).collect::<Result<_, _>>()?;
     let to = tokio::select! {
         to = Destinations::reach(plan, &sources) => to?,
@@ -78,9 +95,7 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
         engines::check(load, source, to)?;
         drill::check(&plan.drills, to.info.on_demand).map_err(RunError::Plan)?;
     }
-    let summary = offer(plan, &to, sources, &admin, stops, &mut rest).await;
-    rest.tasks.shutdown().await;
-    Ok(summary)
+    Ok((sources, to))
 }
 
 /// Starts the admin server, if it is asked for: it is live before the load is on.
@@ -112,14 +127,22 @@ impl Rest {
     }
 }
 
-async fn offer(
+/// Loads that are being offered.
+struct Underway {
+    start: Instant,
+    producer: Producer,
+    observer: Observer,
+    judge: Judge,
+}
+
+/// Starts to offer the loads. What runs beside the producer is left in `rest`.
+fn begin(
     plan: &Plan,
     to: &Destinations,
     mut sources: Vec<Source>,
     admin: &Admin,
-    stops: impl Stops,
     rest: &mut Rest,
-) -> Summary {
+) -> Underway {
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
     let unix = started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0);
@@ -131,26 +154,37 @@ async fn offer(
     let engines = engines
         .map(|((load, to), source)| (engines::engine(load, to, source, Arc::clone(&room)), to.to.clone()))
         .collect();
-    let mut producer = Producer::start(engines, start, plan.drain_timeout);
-    let facts = facts(plan, to, started_at);
-    tell_loads(&facts, to);
-    let judge = Judge::new(&plan.output.thresholds, facts);
+    let producer = Producer::start(engines, start, plan.drain_timeout);
     let observer = producer.observer();
     admin.begin(Metrics::new(gauges(plan, to)), observer.clone());
-    if !plan.output.quiet {
-        let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
-        rest.spawn(show_progress(Progress::new(span), observer.clone()));
-    }
-    let steering = producer.steering();
-    for (to, map) in to.loads.iter().zip(steering.maps()) {
+    for (to, map) in to.loads.iter().zip(producer.steering().maps()) {
         if let Some(client) = to.to.client() {
             rest.spawn(keep_map(client.clone(), map.clone()));
         }
+    }
+    let judge = Judge::new(plan.output.thresholds.clone(), facts(plan, to, started_at));
+    Underway { start, producer, observer, judge }
+}
+
+async fn offer(
+    plan: &Plan,
+    to: &Destinations,
+    sources: Vec<Source>,
+    admin: &Admin,
+    stops: impl Stops,
+    rest: &mut Rest,
+) -> Summary {
+    let Underway { start, mut producer, observer, judge } = begin(plan, to, sources, admin, rest);
+    tell_loads(judge.facts(), to);
+    if !plan.output.quiet {
+        let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
+        rest.spawn(show_progress(Progress::new(span), observer.clone()));
     }
     let missed = Arc::new(Notify::new());
     if let Some(after) = plan.output.abort_after {
         rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), Arc::clone(&missed)));
     }
+    let steering = producer.steering();
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
     let finished = drills.during(finish(&mut producer, &steering, stops, &missed)).await;
     let error = finished.fatal.map(|error| error.to_string());

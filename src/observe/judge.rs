@@ -40,17 +40,22 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Of a run of these facts, with the thresholds given and those that always apply.
+    /// Of a run of these facts that is to hold these thresholds.
     #[must_use]
-    pub fn new(given: &[Threshold], facts: RunFacts) -> Self {
+    pub fn new(thresholds: Vec<Threshold>, facts: RunFacts) -> Self {
         let mut streams: Vec<String> = Vec::new();
         for load in &facts.loads {
             if !streams.contains(&load.stream) {
                 streams.push(load.stream.clone());
             }
         }
-        let open_loop = facts.loads.iter().all(|load| load.open_loop);
-        Self { thresholds: Threshold::with_defaults(given, open_loop), facts, streams }
+        Self { thresholds, facts, streams }
+    }
+
+    /// What is known of the run besides its counts.
+    #[must_use]
+    pub fn facts(&self) -> &RunFacts {
+        &self.facts
     }
 
     /// The first threshold that does not hold for a run that is under way. Those that only its end can
@@ -133,7 +138,7 @@ pub(super) mod tests {
             loads: names.iter().map(load).collect(),
         };
         let thresholds: Vec<_> = thresholds.iter().map(|t| Threshold::parse(t).unwrap()).collect();
-        Judge::new(&thresholds, facts)
+        Judge::new(thresholds, facts)
     }
 
     fn summary(thresholds: &[&str]) -> Summary {

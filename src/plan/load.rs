@@ -97,7 +97,8 @@ impl LoadPlan {
     #[must_use]
     pub fn constant_rate(&self) -> Option<f64> {
         match &self.offer {
-            Offer::Open(shape, _) => shape.constant_rate().map(crate::load::Rate::per_second),
+            // Random arrivals come around their rate, not to it.
+            Offer::Open(shape, Arrivals::Even) => shape.constant_rate().map(crate::load::Rate::per_second),
             _ => None,
         }
     }

@@ -37,7 +37,7 @@ fn config_toml_is_exactly_the_defaults() {
 fn every_setting_is_in_the_readme() {
     let readme = repository_file("README.md");
     for (_, setting) in SETTINGS {
-        assert!(readme.contains(&format!("`--{}", setting.name)), "--{} is not in README.md", setting.name);
+        assert!(readme.contains(&format!("`--{}", setting.flag())), "--{} is not in README.md", setting.flag());
     }
     for figure in figures() {
         let name = figure.split('.').next().unwrap_or_default();
@@ -80,7 +80,7 @@ fn summary() -> Value {
         started_at: "2026-11-22T18:54:00Z".into(),
         loads: vec![load("a"), load("b")],
     };
-    let judge = Judge::new(&[Threshold::parse("lost == 0").unwrap()], facts);
+    let judge = Judge::new(vec![Threshold::parse("lost == 0").unwrap()], facts);
     let loads = [Arc::new(Snapshot::empty()), Arc::new(Snapshot::empty())];
     let mut summary =
         serde_json::to_value(judge.summary(&loads, StoppedBy::Signal, Some("e".into()))).unwrap();
