@@ -3,6 +3,7 @@
 use crate::config::{Raw, Source};
 use crate::plan::SET_BY_SEARCH;
 use crate::settings::{Key, SETTINGS, Setting};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -55,12 +56,13 @@ pub fn command() -> Command {
             // Still taken, so that they are refused with a reason.
             argument(setting).hide(SET_BY_SEARCH.iter().any(|(set, _)| set == key))
         }));
-     Command::new("tickgen")
+    Command::new("tickgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .after_help(AFTER)
         .arg(config_argument())
         .args(of_runs().map(|(_, setting)| argument(setting)))
+        .args(only_of_search().map(|setting| argument(setting).hide(true)))
         .subcommand(search)
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
@@ -69,6 +71,13 @@ pub fn command() -> Command {
 /// The settings of a run.
 fn of_runs() -> impl Iterator<Item = &'static (Key, Setting)> {
     SETTINGS.iter().filter(|(_, setting)| !setting.is_of_search())
+}
+
+/// The settings of a search whose flags no run has: they are taken from a run's command line, too, so that
+/// they are refused with a reason.
+fn only_of_search() -> impl Iterator<Item = &'static Setting> {
+    let flag_of_runs = |flag| of_runs().any(|(_, setting)| setting.flag() == flag);
+    SETTINGS.iter().map(|(_, one)| one).filter(move |one| one.is_of_search() && !flag_of_runs(one.flag()))
 }
 
 fn config_argument() -> Arg {
@@ -108,6 +117,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
         Some((_, of_search)) => (Task::Search, of_search),
         None => (Task::Run, &matches),
     };
+    let given = |setting: &&Setting| matches.contains_id(setting.name);
+    if task == Task::Run
+        && let Some(setting) = only_of_search().find(given)
+    {
+        let problem = format!("--{0} is for a search: tickgen search --{0} ...", setting.flag());
+        return Err(command().error(ErrorKind::ArgumentConflict, problem));
+    }
     Ok(Cli { task, config: matches.get_one("config").cloned(), flags: flags(matches) })
 }
 

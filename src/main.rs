@@ -31,7 +31,10 @@ fn main() -> ExitCode {
     };
     let output = plan.output();
     // With --quiet only what went wrong is told.
-    init_logs(if output.quiet { output.log_level.min(Level::WARN) } else { output.log_level }, output.log_json);
+    init_logs(
+        if output.quiet { output.log_level.min(Level::WARN) } else { output.log_level },
+        output.log_json,
+    );
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("no threads to run on: {error}")),

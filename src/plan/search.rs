@@ -187,7 +187,13 @@ mod tests {
     fn mistakes_are_told_all_at_once() {
         let errors = search(
             "shape = \"sine:mean=9,amplitude=5,period=10s\"\nsearch-precision = \"5\"\n[[load]]\n",
-            &[(Key::Rps, "7"), (Key::SearchFrom, "9"), (Key::SearchTo, "8"), (Key::To, "x"), (Key::Linger, "1")],
+            &[
+                (Key::Rps, "7"),
+                (Key::SearchFrom, "9"),
+                (Key::SearchTo, "8"),
+                (Key::To, "x"),
+                (Key::Linger, "1"),
+            ],
         )
         .unwrap_err();
         for expected in [

@@ -132,7 +132,8 @@ mod tests {
         assert_eq!((best.account.ledger.acked, best.account.ledger.lost()), (992, 5));
         assert!((best.achieved_rps() - 248.0).abs() < 1e-9, "{}", best.achieved_rps());
         // 20 of 992 took a second: 2.0 %.
-        let slow_from = |quantile| best.account.response_time.histogram().value_at_quantile(quantile) > 900_000;
+        let slow_from =
+            |quantile| best.account.response_time.histogram().value_at_quantile(quantile) > 900_000;
         assert!(!slow_from(0.979) && slow_from(0.981));
         // A run that is over cannot come to anything else.
         assert_eq!(best.at_best(1000, 4 * SECOND).account.ledger, best.account.ledger);

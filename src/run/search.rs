@@ -32,7 +32,8 @@ pub async fn search(plan: &SearchPlan, mut stops: impl Stops) -> Result<SearchSu
     let admin = listen(&highest, &mut rest).await?;
     let (_, to) = reach(&highest, &mut stops).await?;
     let quiet = highest.output.quiet;
-    let mut searching = Searching { plan, facts: facts(plan, &to), to, admin, stops, quiet, points: Vec::new() };
+    let mut searching =
+        Searching { plan, facts: facts(plan, &to), to, admin, stops, quiet, points: Vec::new() };
     let ended = searching.to_the_end().await;
     rest.tasks.shutdown().await;
     let Searching { facts, points, .. } = searching;
@@ -116,11 +117,14 @@ impl<S: Stops> Searching<'_, S> {
             seen = past_hope(&plan, &underway.judge, &underway.observer) => Ok(seen),
         };
         let point = match early {
-            Err(finished) if finished.stopped_by == StoppedBy::Signal => return Err((Verdict::Stopped, None)),
+            Err(finished) if finished.stopped_by == StoppedBy::Signal => {
+                return Err((Verdict::Stopped, None));
+            }
             Err(finished) => match finished.fatal {
                 Some(error) => return Err(failed(error.to_string())),
                 None => {
-                    let summary = underway.judge.summary(&underway.observer.loads(), StoppedBy::Schedule, None);
+                    let summary =
+                        underway.judge.summary(&underway.observer.loads(), StoppedBy::Schedule, None);
                     Point::new(rate, &summary, false)
                 }
             },

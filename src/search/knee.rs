@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 /// failed, until they are close enough. What the answer rests on is tried twice.
 ///
 /// Tries may contradict each other, as real ones do: of a rate that held once and failed once the third
-/// try decides, and a rate that failed below one that held is tried again before it is believed.
+/// try decides, and a rate that failed below one that held is tried again before it is believed. So is one
+/// that failed when the next two below it hold: an accident there would cost the rest of the search.
 #[derive(Clone, Debug)]
 pub struct Knee {
     from: Rate,
     to: Rate,
     precision: f64,
     tried: BTreeMap<Rate, Tries>,
+    held_in_a_row: u32,
 }
 
 /// How often a rate held the objective, and how often not.
@@ -66,7 +68,7 @@ impl Knee {
     /// fails are within `precision` (0.01 = 1 %) of each other.
     #[must_use]
     pub fn new(from: Rate, to: Rate, precision: f64) -> Self {
-        Self { from, to: to.max(from), precision, tried: BTreeMap::new() }
+        Self { from, to: to.max(from), precision, tried: BTreeMap::new(), held_in_a_row: 0 }
     }
 
     /// What to do next; the same until [`Knee::take`] is told the result.
@@ -93,6 +95,9 @@ impl Knee {
                 let twice = Rate::from_thousandths(holds.thousandths() * 2);
                 Next::Try(twice.map_or(self.to, |twice| twice.min(self.to)))
             }
+            (Some(_), Some((&fails, &failed))) if self.held_in_a_row >= 2 && !failed.is_sure() => {
+                Next::Try(fails)
+            }
             (Some((&holds, &held)), Some((&fails, &failed))) => match self.between(holds, fails) {
                 Some(rate) => Next::Try(rate),
                 None if failed.is_sure() => sure(holds, held, Answer::Found { holds, fails }),
@@ -106,8 +111,10 @@ impl Knee {
         let tries = self.tried.entry(rate).or_default();
         if held {
             tries.held += 1;
+            self.held_in_a_row += 1;
         } else {
             tries.failed += 1;
+            self.held_in_a_row = 0;
         }
     }
 
@@ -168,11 +175,12 @@ mod tests {
     }
 
     /// Rates that a search between these needs at most, if every try tells the truth: doublings, then
-    /// halvings of a factor of two in the logarithm, and two confirmations.
+    /// halvings of a factor of two in the logarithm, a confirmation of every third of these, and two of the
+    /// answer.
     fn most_tries(from: f64, to: f64, precision: f64) -> usize {
         let doublings = (to / from).log2().ceil() + 1.0;
         let halvings = (2.0_f64.ln() / precision.ln_1p()).log2().ceil().max(0.0) + 1.0;
-        (doublings + halvings) as usize + 2
+        (doublings + halvings + halvings / 3.0) as usize + 2
     }
 
     #[test]
@@ -180,7 +188,7 @@ mod tests {
         let (answer, tries) = run((500.0, 8000.0, 0.03), |rate| rate < 1970.0);
         assert_eq!(answer, Answer::Found { holds: rate(1957.0), fails: rate(2000.0) });
         let rates: Vec<f64> = tries.iter().map(|(rate, _)| rate.per_second()).collect();
-        assert_eq!(rates, [500.0, 1000.0, 2000.0, 1414.0, 1682.0, 1834.0, 1915.0, 1957.0, 2000.0, 1957.0]);
+        assert_eq!(rates, [500.0, 1000.0, 2000.0, 1414.0, 1682.0, 2000.0, 1834.0, 1915.0, 1957.0, 1957.0]);
     }
 
     #[test]

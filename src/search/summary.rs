@@ -157,10 +157,14 @@ impl Point {
         if let Some((what, times)) = parts.into_iter().max_by(|a, b| a.1.p99.total_cmp(&b.1.p99)) {
             text += &format!(" Records {what}: {} ms in the 99th percentile.", times.p99);
         }
-        let shares = [(self.limit.shard_limit_share, "their shard's limit"), (self.limit.in_flight_share, "room in flight")];
+        let shares = [
+            (self.limit.shard_limit_share, "their shard's limit"),
+            (self.limit.in_flight_share, "room in flight"),
+        ];
         for (share, what) in shares {
             if share > 0.5 {
-                text += &format!(" All that waited, waited for {what} for {:.0} % of the time.", share * 100.0);
+                text +=
+                    &format!(" All that waited, waited for {what} for {:.0} % of the time.", share * 100.0);
             }
         }
         text
@@ -214,8 +218,7 @@ impl SearchSummary {
 }
 
 /// The heading of the points' lines.
-pub(crate) const HEADING: &str =
-    "  offered/s    acked/s   p50 ms   p99 ms  p99.9 ms  service p99  throttled";
+pub(crate) const HEADING: &str = "  offered/s    acked/s   p50 ms   p99 ms  p99.9 ms  service p99  throttled";
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -281,7 +284,10 @@ impl SearchSummary {
         // 0.1 ms is the left edge.
         let column = |ms: f64| ((ms.max(0.1) * 10.0).log10() / decades * WIDTH).round() as usize;
         if !points.is_empty() {
-            writeln!(f, "\n    acked/s   response: = to p50, - to p99, . to p99.9; logarithm of 0.1 to {longest:.0} ms")?;
+            writeln!(
+                f,
+                "\n    acked/s   response: = to p50, - to p99, . to p99.9; logarithm of 0.1 to {longest:.0} ms"
+            )?;
         }
         for point in points {
             let times = point.response_time_ms;

@@ -10,4 +10,5 @@ mod harness;
 mod layout;
 mod peers;
 mod reshard;
+mod search;
 mod simulation;
