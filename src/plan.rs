@@ -390,6 +390,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::producer::ShardLimiting;
     use std::path::Path;
 
     fn plan(file: &str) -> Result<Plan, Vec<String>> {
@@ -405,7 +406,7 @@ mod tests {
         let load = &plan.loads[0];
         assert_eq!((load.seed, load.duration, load.records), (7, None, None));
         assert_eq!(load.tickers, ["AAPL", "AMZN", "MSFT", "INTC", "TBV"]);
-        assert_eq!(load.shard_limit, Some(1.0));
+        assert_eq!(load.shard_limit, ShardLimiting::Auto);
         assert_eq!(load.retry.record_ttl, 30_000_000_000);
         assert_eq!(plan.bounds.bytes, 32 << 20);
         let thresholds: Vec<_> = plan.output.thresholds.iter().map(Threshold::text).collect();

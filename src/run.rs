@@ -4,6 +4,7 @@ mod destination;
 mod drill;
 mod engines;
 mod lines;
+mod replay;
 mod search;
 
 use crate::admin::{self, Admin};
@@ -17,6 +18,7 @@ use crate::producer::{MapSteering, Observer, Producer, Steering};
 use crate::tick::Source;
 use destination::{Destination, Destinations};
 use drill::Drills;
+use replay::Replay;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,15 +80,16 @@ impl<S: Stops> Stops for &mut S {
 pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError> {
     let mut rest = Rest::default();
     let admin = listen(plan, &mut rest).await?;
-    let (sources, to) = reach(plan, &mut stops).await?;
-    let summary = offer(plan, &to, sources, &admin, stops, &mut rest).await;
+    let (records, to) = reach(plan, &mut stops).await?;
+    let summary = offer(plan, &to, records, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
     Ok(summary)
 }
 
 /// Reaches where the loads go, and refuses what it cannot take. Nothing is offered yet.
-async fn reach(plan: &Plan, stops: &mut impl Stops) -> Result<(Vec<Source>, Destinations), RunError> {
+async fn reach(plan: &Plan, stops: &mut impl Stops) -> Result<(Vec<Records>, Destinations), RunError> {
     let sources: Vec<Source> = plan.loads.iter().map(engines::source).collect::<Result<_, _>>()?;
+    let feeds: Vec<_> = plan.loads.iter().map(engines::feed).collect::<Result<_, _>>()?;
     let to = tokio::select! {
         to = Destinations::reach(plan, &sources) => to?,
         () = stops.next() => return Err(RunError::Stopped),
@@ -95,7 +98,7 @@ async fn reach(plan: &Plan, stops: &mut impl Stops) -> Result<(Vec<Source>, Dest
         engines::check(load, source, to)?;
         drill::check(&plan.drills, to.info.on_demand).map_err(RunError::Plan)?;
     }
-    Ok((sources, to))
+    Ok((sources.into_iter().zip(feeds).collect(), to))
 }
 
 /// Starts the admin server, if it is asked for: it is live before the load is on.
@@ -127,6 +130,9 @@ impl Rest {
     }
 }
 
+/// What the records of a load are, and what is read meanwhile if they are replayed.
+type Records = (Source, Option<Replay>);
+
 /// Loads that are being offered.
 struct Underway {
     start: Instant,
@@ -139,20 +145,20 @@ struct Underway {
 fn begin(
     plan: &Plan,
     to: &Destinations,
-    mut sources: Vec<Source>,
+    mut records: Vec<Records>,
     admin: &Admin,
     rest: &mut Rest,
 ) -> Underway {
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
     let unix = started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0);
-    for source in &mut sources {
+    for (source, _) in &mut records {
         source.starts_at(unix);
     }
     let room = engines::room(plan);
-    let engines = plan.loads.iter().zip(&to.loads).zip(sources);
+    let engines = plan.loads.iter().zip(&to.loads).zip(records);
     let engines = engines
-        .map(|((load, to), source)| (engines::engine(load, to, source, Arc::clone(&room)), to.to.clone()))
+        .map(|((load, to), records)| (engines::engine(load, to, records, Arc::clone(&room)), to.to.clone()))
         .collect();
     let producer = Producer::start(engines, start, plan.drain_timeout);
     let observer = producer.observer();
@@ -169,12 +175,12 @@ fn begin(
 async fn offer(
     plan: &Plan,
     to: &Destinations,
-    sources: Vec<Source>,
+    records: Vec<Records>,
     admin: &Admin,
     stops: impl Stops,
     rest: &mut Rest,
 ) -> Summary {
-    let Underway { start, mut producer, observer, judge } = begin(plan, to, sources, admin, rest);
+    let Underway { start, mut producer, observer, judge } = begin(plan, to, records, admin, rest);
     tell_loads(judge.facts(), to);
     if !plan.output.quiet {
         let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));

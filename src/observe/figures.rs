@@ -79,6 +79,11 @@ pub struct Figures {
     pub limit: Limit,
     /// Per shard.
     pub shards: Vec<ShardSummary>,
+    /// The partition keys with the most records made, the hottest first; empty where each record has its
+    /// own.
+    pub hot_keys: Vec<HotKey>,
+    /// Payloads that a template could not make; they were sent saying so.
+    pub payload_failures: u64,
 }
 
 /// Percentiles in milliseconds, three significant digits.
@@ -109,6 +114,20 @@ pub struct ShardSummary {
     pub accepted: u64,
     /// Kinesis records that it throttled.
     pub throttled: u64,
+    /// Kinesis records per second that its limit admits at the end; absent without a limit, and once it
+    /// is closed.
+    pub limit_rps: Option<f64>,
+    /// User records that were expected to go to it, by their keys and the shard map; absent if unknown.
+    pub expected: Option<f64>,
+}
+
+/// A partition key and how many records had it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HotKey {
+    /// The key.
+    pub key: String,
+    /// Records made with it, by a sketch that may count a little too few.
+    pub records: u64,
 }
 
 /// What happened in a window of time.
@@ -186,6 +205,10 @@ impl WindowSummary {
     }
 }
 
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
 fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
@@ -213,6 +236,8 @@ impl Figures {
             acked: shard.acked,
             accepted: shard.accepted,
             throttled: shard.throttled,
+            limit_rps: shard.limit.map(rounded),
+            expected: shard.expected.map(rounded),
         };
         Self {
             target_rps,
@@ -253,6 +278,12 @@ impl Figures {
             start_lateness_ms: TimeSummary::new(&account.start_lateness),
             limit: Limit::new(last, target_rps),
             shards: account.shards.iter().map(shard).collect(),
+            hot_keys: account
+                .hot_keys
+                .iter()
+                .map(|(key, records)| HotKey { key: key.clone(), records: *records })
+                .collect(),
+            payload_failures: last.payload_failures,
         }
     }
 }

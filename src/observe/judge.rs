@@ -111,6 +111,7 @@ impl Judge {
             started_at: self.facts.started_at.clone(),
             stopped_by: StoppedBy::Schedule,
             error: None,
+            payload_failure: all.payload_failure.clone(),
             figures: Figures::new(&all, target_rps, &self.streams),
             loads,
             windows: all.account.windows.iter().map(WindowSummary::new).collect(),

@@ -83,6 +83,10 @@ metrics_table! {
         "Kinesis records accepted by a shard; the first 64 shards by name, the others as other."
     SHARD_THROTTLED = "tickgen_shard_throttled_total" Counter ["shard"] "Kinesis records"
         "Kinesis records throttled by a shard; the first 64 shards by name, the others as other."
+    SHARD_LIMIT = "tickgen_shard_limit_records_per_second" Gauge ["shard"] "Kinesis records per second"
+        "What the limit of a shard admits at present, +Inf without a limit, 0 once it is closed; the first 64 shards by name, the others as other."
+    SHARD_EXPECTED = "tickgen_shard_expected_records" Gauge ["shard"] "user records"
+        "User records made that were expected to go to a shard, by their keys and the shard map, NaN if unknown; the first 64 shards by name, the others as other."
     TARGET = "tickgen_target_records_per_second" Gauge [] "user records per second"
         "The rate that is offered now, by all loads; +Inf in a closed loop (--rps max)."
     ACHIEVED = "tickgen_achieved_records_per_second" Gauge [] "user records per second"
@@ -169,7 +173,14 @@ struct Handles {
     /// Of each load that has a name.
     loads: Vec<LoadHandles>,
     connections: Gauge,
-    shards: Vec<(Counter, Counter)>,
+    shards: Vec<ShardHandles>,
+}
+
+struct ShardHandles {
+    accepted: Counter,
+    throttled: Counter,
+    limit: Gauge,
+    expected: Gauge,
 }
 
 struct LoadHandles {
@@ -304,15 +315,23 @@ impl Handles {
         for shard in shards.iter().take(LABELLED_SHARDS + 1).skip(self.shards.len()) {
             let name =
                 if self.shards.len() < LABELLED_SHARDS { run.shard_label(shard) } else { "other".into() };
-            self.shards.push((
-                counter!(SHARD_ACCEPTED.name, "shard" => name.clone()),
-                counter!(SHARD_THROTTLED.name, "shard" => name),
-            ));
+            self.shards.push(ShardHandles {
+                accepted: counter!(SHARD_ACCEPTED.name, "shard" => name.clone()),
+                throttled: counter!(SHARD_THROTTLED.name, "shard" => name.clone()),
+                limit: gauge!(SHARD_LIMIT.name, "shard" => name.clone()),
+                expected: gauge!(SHARD_EXPECTED.name, "shard" => name),
+            });
         }
-        for (place, (accepted, throttled)) in self.shards.iter().enumerate() {
+        let no_limit = if shards.iter().any(|shard| shard.limit.is_some()) { 0.0 } else { f64::INFINITY };
+        let sum = |figures: &mut dyn Iterator<Item = f64>| figures.reduce(|a, b| a + b);
+        for (place, handles) in self.shards.iter().enumerate() {
             let own = if place < LABELLED_SHARDS { &shards[place..=place] } else { &shards[place..] };
-            accepted.absolute(own.iter().map(|shard| shard.accepted).sum());
-            throttled.absolute(own.iter().map(|shard| shard.throttled).sum());
+            handles.accepted.absolute(own.iter().map(|shard| shard.accepted).sum());
+            handles.throttled.absolute(own.iter().map(|shard| shard.throttled).sum());
+            let limit = sum(&mut own.iter().filter_map(|shard| shard.limit));
+            handles.limit.set(limit.unwrap_or(no_limit));
+            let expected = sum(&mut own.iter().filter_map(|shard| shard.expected));
+            handles.expected.set(expected.unwrap_or(f64::NAN));
         }
     }
 }
@@ -458,10 +477,24 @@ mod tests {
         for shard in &mut snapshot.account.shards {
             shard.accepted = 1;
         }
+        for shard in &mut snapshot.account.shards[..70] {
+            shard.limit = Some(500.0);
+        }
         let metrics = metrics();
-        let text = metrics.render(&[Arc::new(snapshot)]);
+        let text = metrics.render(&[Arc::new(snapshot.clone())]);
         assert_eq!(text.matches("tickgen_shard_accepted_total{").count(), 65);
         assert!(text.contains("tickgen_shard_accepted_total{shard=\"other\"} 36"), "{text}");
         assert!(text.contains("tickgen_shard_accepted_total{shard=\"shardId-000000000063\"} 1"));
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"other\"} 3000"), "{text}");
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000063\"} 500"));
+        // A limit that is there no more is of a closed shard; none at all is no limit.
+        snapshot.account.shards[3].limit = None;
+        let text = metrics.render(&[Arc::new(snapshot.clone())]);
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000003\"} 0"));
+        for shard in &mut snapshot.account.shards {
+            shard.limit = None;
+        }
+        let text = metrics.render(&[Arc::new(snapshot.clone())]);
+        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000003\"} inf"));
     }
 }

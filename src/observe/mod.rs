@@ -12,7 +12,7 @@ mod threshold;
 mod verdict;
 
 pub use drill::DrillSummary;
-pub use figures::{Figures, ShardSummary, TimeSummary, WindowSummary, WindowTimes};
+pub use figures::{Figures, HotKey, ShardSummary, TimeSummary, WindowSummary, WindowTimes};
 pub use judge::{Judge, LoadFacts, RunFacts};
 pub use logs::init as init_logs;
 pub use metrics::{METRICS, Metric, MetricKind, Metrics, RunGauges};

@@ -40,6 +40,9 @@ pub struct Summary {
     pub stopped_by: StoppedBy,
     /// The error that ended the run.
     pub error: Option<String>,
+    /// Why the first payload could not be made that could not.
+    #[serde(skip)]
+    pub payload_failure: Option<String>,
     /// All loads together.
     #[serde(flatten)]
     pub figures: Figures,
@@ -131,6 +134,12 @@ impl Summary {
             remarks.push(format!(
                 "{} records fell due and were not made, as --max-backlog records were on their way already.",
                 figures.dropped
+            ));
+        }
+        if let Some(failure) = &self.payload_failure {
+            remarks.push(format!(
+                "{} payloads could not be made, the first: {failure}",
+                figures.payload_failures
             ));
         }
         if figures.limit.fell_short && !figures.limit.text.is_empty() {

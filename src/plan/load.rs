@@ -2,7 +2,7 @@ use super::parse;
 use super::reader::Reader;
 use crate::kinesis::protocol::StreamRef;
 use crate::load::{Arrivals, Nanos, Schedule, Shape, parse_arrivals, parse_shape};
-use crate::producer::{BatchBounds, RetryPolicy};
+use crate::producer::{BatchBounds, RetryPolicy, ShardLimiting};
 use crate::settings::Key;
 use crate::tick::{KeyKind, Market, TemplateText, TimeZone};
 use std::path::PathBuf;
@@ -40,8 +40,8 @@ pub struct LoadPlan {
     pub aggregate_bytes: Option<usize>,
     /// When a batch leaves.
     pub batch: BatchBounds,
-    /// The share of each shard's limit to use (1 = 100 %); `None`: no limit.
-    pub shard_limit: Option<f64>,
+    /// What limits the load on each shard.
+    pub shard_limit: ShardLimiting,
     /// When failed records are sent again.
     pub retry: RetryPolicy,
 }
@@ -128,7 +128,7 @@ impl Reader<'_> {
         let aggregate = self.read(Key::Aggregate, parse::switch);
         let aggregate_bytes = self.read(Key::AggregateBytes, parse::size);
         let batch = self.batch();
-        let shard_limit = self.read(Key::ShardLimit, parse::share);
+        let shard_limit = self.read(Key::ShardLimit, parse::shard_limit);
         let retry = self.retry();
         let aggregate_bytes = aggregate_bytes.filter(|_| aggregate == Some(true));
         self.check_retry(retry, batch, aggregate_bytes.is_some());

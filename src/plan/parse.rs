@@ -2,6 +2,7 @@
 
 use crate::kinesis::limits::MAX_RECORD_BYTES;
 use crate::load::{MILLISECOND, Nanos, Rate, SECOND};
+use crate::producer::ShardLimiting;
 use crate::tick::{MAX_SYMBOLS, TemplateText, made_up_symbols};
 use std::fmt::Display;
 use std::io::Read as _;
@@ -103,15 +104,18 @@ fn scaled(number: &str, unit: u64) -> Option<u64> {
     u64::try_from(value).ok().filter(|&value| value < 1 << 63)
 }
 
-/// `100%`, or `none` for none.
-pub(super) fn share(text: &str) -> Result<Option<f64>, String> {
-    if text == "none" {
-        return Ok(None);
+/// `auto`, `adaptive`, a share such as `100%`, or `none`.
+pub(super) fn shard_limit(text: &str) -> Result<ShardLimiting, String> {
+    match text {
+        "auto" => return Ok(ShardLimiting::Auto),
+        "adaptive" => return Ok(ShardLimiting::Adaptive),
+        "none" => return Ok(ShardLimiting::Unlimited),
+        _ => {}
     }
     let percent: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
     match percent {
-        Some(percent) if (1.0..=1000.0).contains(&percent) => Ok(Some(percent / 100.0)),
-        _ => Err("expected a percentage from 1% to 1000%, or none".into()),
+        Some(percent) if (1.0..=1000.0).contains(&percent) => Ok(ShardLimiting::Share(percent / 100.0)),
+        _ => Err("expected auto, adaptive, a percentage from 1% to 1000%, or none".into()),
     }
 }
 
@@ -240,18 +244,20 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_percentages() {
-        assert_eq!(share("150%"), Ok(Some(1.5)));
-        assert_eq!(share("none"), Ok(None));
+    fn shard_limits_are_words_or_percentages() {
+        assert_eq!(shard_limit("auto"), Ok(ShardLimiting::Auto));
+        assert_eq!(shard_limit("adaptive"), Ok(ShardLimiting::Adaptive));
+        assert_eq!(shard_limit("150%"), Ok(ShardLimiting::Share(1.5)));
+        assert_eq!(shard_limit("none"), Ok(ShardLimiting::Unlimited));
         for wrong in ["", "100", "0%", "-5%", "NaN%", "1001%"] {
-            assert!(share(wrong).is_err(), "{wrong}");
+            assert!(shard_limit(wrong).is_err(), "{wrong}");
         }
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "[0-9a-zA-Z.%:/ \\-é]{0,24}") {
-            let _ = (rate(&text), time(&text), size(&text), share(&text), url(&text), tickers(&text));
+            let _ = (rate(&text), time(&text), size(&text), shard_limit(&text), url(&text), tickers(&text));
         }
     }
 }

@@ -115,6 +115,13 @@ impl<K: Copy + PartialEq, const N: usize> Counts<K, N> {
             *mine += theirs;
         }
     }
+
+    /// Of times that passed at once the longest counts.
+    fn merge_longest(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine = theirs.max(*mine);
+        }
+    }
 }
 
 /// User records by the time they took, in microseconds: 1 µs to 1 hour (longer counts as that),
@@ -174,6 +181,29 @@ fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
     sum.add(other).expect("the same bounds");
 }
 
+/// The records that were meant to start at once and were made at once, one after another: the first of
+/// each with their number. They take the same times, so a closed loop, which makes hundreds at once,
+/// notes them all together.
+fn alike(records: &[Record]) -> impl Iterator<Item = (&Record, u64)> {
+    let alike = records.chunk_by(|a, b| (a.intended, a.lag_micros) == (b.intended, b.lag_micros));
+    alike.map(|records| (&records[0], records.len() as u64))
+}
+
+/// Adds the hot keys of another engine.
+fn merge_hot_keys(sum: &mut Vec<(String, u64)>, other: &[(String, u64)]) {
+    for (key, records) in other {
+        match sum.iter_mut().find(|(known, _)| known == key) {
+            Some((_, mine)) => *mine += records,
+            None => sum.push((key.clone(), *records)),
+        }
+    }
+    sum.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    sum.truncate(HOT_KEYS);
+}
+
+/// How many hot keys are named.
+pub(super) const HOT_KEYS: usize = 10;
+
 /// What holds back records that could be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holdup {
@@ -189,7 +219,7 @@ impl Holdup {
 }
 
 /// What became of one shard's entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ShardAccount {
     /// Which of the run's streams it is of, from 0.
     pub stream: usize,
@@ -201,6 +231,11 @@ pub struct ShardAccount {
     pub accepted: u64,
     /// Kinesis records that it throttled.
     pub throttled: u64,
+    /// Kinesis records that the limit admits to it in a second at present; `None`: no limit, or the
+    /// shard is closed.
+    pub limit: Option<f64>,
+    /// User records that were expected to go to it, by their keys and the shard map; `None` if unknown.
+    pub expected: Option<f64>,
 }
 
 /// Everything that is counted in a run: written by the engine alone, read by every observer.
@@ -248,6 +283,9 @@ pub struct Account {
     pub held: Counts<Holdup, 2>,
     /// What happened by windows of time.
     pub windows: Windows,
+    /// The partition keys with the most records made, the hottest first; empty where each record has its
+    /// own.
+    pub hot_keys: Vec<(String, u64)>,
     /// Per shard, in the order in which shards were seen.
     pub shards: Vec<ShardAccount>,
 }
@@ -275,6 +313,7 @@ impl Account {
             start_lateness: Durations::new(),
             held: Counts::new(&Holdup::ALL),
             windows: Windows::default(),
+            hot_keys: Vec::new(),
             shards: Vec::new(),
         }
     }
@@ -297,24 +336,19 @@ impl Account {
         self.held.add(holdup, time);
     }
 
-    /// Notes a record that was made at `now`.
-    pub(super) fn generate(&mut self, record: &Record, now: Nanos) {
-        self.note(record.intended, Ledger::generate);
-        if self.measures(record.intended) {
-            self.start_lateness.record(now.saturating_sub(record.intended), 1);
+    /// Notes records that were made at `now`.
+    pub(super) fn generate(&mut self, records: &[Record], now: Nanos) {
+        for (first, count) in alike(records) {
+            self.note(first.intended, |ledger| ledger.generate(count));
+            if self.measures(first.intended) {
+                self.start_lateness.record(now.saturating_sub(first.intended), count);
+            }
         }
     }
 
     /// Notes records that were acked at `now`, of a request sent at `sent`.
     pub(super) fn ack(&mut self, records: &[Record], sent: Nanos, now: Nanos) {
-        let mut rest = records;
-        // Records that were meant to start at once, and were made at once, took the same times.
-        while let Some(first) = rest.first() {
-            let same =
-                |record: &&Record| (record.intended, record.lag_micros) == (first.intended, first.lag_micros);
-            let count = rest.iter().take_while(same).count();
-            rest = &rest[count..];
-            let count = count as u64;
+        for (first, count) in alike(records) {
             self.note(first.intended, |ledger| ledger.ack(count));
             if self.measures(first.intended) {
                 self.response_time.record(now.saturating_sub(first.intended), count);
@@ -346,7 +380,15 @@ impl Account {
     pub(crate) fn shard(&mut self, stream: usize, id: ShardId) -> usize {
         let place = self.shards.iter().position(|shard| (shard.stream, shard.id) == (stream, id));
         place.unwrap_or_else(|| {
-            self.shards.push(ShardAccount { stream, id, acked: 0, accepted: 0, throttled: 0 });
+            self.shards.push(ShardAccount {
+                stream,
+                id,
+                acked: 0,
+                accepted: 0,
+                throttled: 0,
+                limit: None,
+                expected: None,
+            });
             self.shards.len() - 1
         })
     }
@@ -381,14 +423,17 @@ impl Account {
         self.queue_time.merge(&other.queue_time);
         self.service_time.merge(&other.service_time);
         self.start_lateness.merge(&other.start_lateness);
-        self.held.merge(&other.held);
+        self.held.merge_longest(&other.held);
         self.windows.merge(&other.windows);
+        merge_hot_keys(&mut self.hot_keys, &other.hot_keys);
         for theirs in &other.shards {
             let place = self.shard(theirs.stream, theirs.id);
             let mine = &mut self.shards[place];
             mine.acked += theirs.acked;
             mine.accepted += theirs.accepted;
             mine.throttled += theirs.throttled;
+            mine.limit = mine.limit.into_iter().chain(theirs.limit).reduce(|a, b| a + b);
+            mine.expected = mine.expected.into_iter().chain(theirs.expected).reduce(|a, b| a + b);
         }
     }
 }

@@ -122,6 +122,18 @@ impl Backlog {
         &self.slots[slot as usize].shard
     }
 
+    /// The map of the open shards.
+    #[must_use]
+    pub fn map(&self) -> &ShardMap {
+        &self.map
+    }
+
+    /// The slots of the open shards, in the order of the map.
+    #[must_use]
+    pub fn open(&self) -> &[u32] {
+        &self.open
+    }
+
     /// The shards seen so far, by slot.
     pub fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.slots.iter().map(|slot| &slot.shard)
@@ -264,6 +276,21 @@ impl Backlog {
                 self.ready.push_back(index);
             }
         }
+    }
+
+    /// Notes that the shard of a slot throttled an entry of `bytes`.
+    pub fn throttled(&mut self, slot: u32, bytes: usize, now: Nanos) {
+        if let Some(limit) = &mut self.slots[slot as usize].limit {
+            limit.throttled(bytes, now);
+        }
+    }
+
+    /// The Kinesis records that the open shards' limits admit in a second at present, by slot; nothing
+    /// if there is no limit.
+    pub fn limits(&self) -> impl Iterator<Item = (u32, f64)> {
+        let limit =
+            |slot: &u32| self.slots[*slot as usize].limit.as_ref().map(ShardLimit::records_per_second);
+        self.open.iter().filter_map(move |slot| limit(slot).map(|records| (*slot, records)))
     }
 
     /// When [`Backlog::take`] may find an entry that it does not find now.

@@ -1,15 +1,19 @@
 mod config;
+mod ending;
+mod feeding;
 mod settle;
 
 pub use config::{EngineConfig, Request};
+use feeding::Feeding;
 
-use super::account::{Account, Holdup, RequestOutcome};
+use super::account::{Account, HOT_KEYS, Holdup};
 use super::backlog::{Backlog, Packing, Taken};
 use super::batch::{Batch, FlushReason};
 use super::encode::Encoder;
+use super::heat::Heat;
 use super::retry::{RetryPolicy, RetryQueue};
 use super::windows::WindowCutter;
-use super::{Cause, Pacer, Record, Room, Snapshot};
+use super::{Pacer, Record, Room, Snapshot};
 use crate::kinesis::md5::LANES;
 use crate::kinesis::{RequestError, ShardMap};
 use crate::load::{MILLISECOND, Nanos};
@@ -35,6 +39,8 @@ pub struct Engine {
     account: Account,
     // The place in the account of each slot of the backlog.
     accounts: Vec<usize>,
+    heat: Heat,
+    feeding: Option<Feeding>,
     stream: usize,
     in_flight: InFlight,
     encoder: Encoder,
@@ -74,6 +80,7 @@ impl Engine {
         let aggregates = matches!(config.packing, Packing::Aggregate { .. });
         let backlog = Backlog::new(config.map, config.packing, config.quota, config.retry);
         let mut account = Account::new(config.warmup);
+        let heat = Heat::new(&config.source, &backlog);
         let accounts = backlog.shards().map(|shard| account.shard(config.stream_place, shard.id)).collect();
         Self {
             pacer: Pacer::new(config.pace, config.stride),
@@ -87,6 +94,8 @@ impl Engine {
             jitter: Draws::new(config.seed, 3),
             account,
             accounts,
+            heat,
+            feeding: config.feed.map(Feeding::new),
             stream: config.stream_place,
             in_flight: InFlight::default(),
             encoder: Encoder::new(&config.stream, config.wire, aggregates),
@@ -149,16 +158,19 @@ impl Engine {
         if self.pacer.is_closed_loop() {
             return;
         }
+        self.read_feed(now);
         let due = self.pacer.due(now);
         if due == 0 {
             return;
         }
         // What is in flight may come back, so it takes room too.
-        let fitting = self.room.take_records(due);
+        let fitting = self.room.take_records(due - self.unkept());
         self.taken += fitting;
         self.make(fitting, now);
         let dropped = due - fitting;
-        let _ = self.pacer.skip(dropped);
+        for n in self.pacer.skip(dropped).filter(|_| self.feeding.is_some()) {
+            self.source.forget(n);
+        }
         self.account.note(now, |ledger| ledger.drop(dropped));
     }
 
@@ -179,8 +191,9 @@ impl Engine {
                 let (n, intended) = self.pacer.next(now);
                 let payload_len = self.source.payload_len(n, intended);
                 *record = Record::new(n, intended, payload_len, self.source.key_len(n)).made_at(now);
-                self.account.generate(record, now);
+                self.heat.count(&self.source, n);
             }
+            self.account.generate(&made[..count], now);
             self.backlog.push(&made[..count], &self.source, now);
         }
     }
@@ -226,6 +239,7 @@ impl Engine {
     fn expire(&mut self) {
         for record in self.expired.drain(..) {
             self.account.note(record.intended, |ledger| ledger.expire(&record));
+            self.source.forget(record.n);
         }
     }
 
@@ -281,34 +295,6 @@ impl Engine {
         Request { body, records: batch.records, entries: batch.entries, sent: now, room }
     }
 
-    /// Ends generating: what is due by `now` is still sent, nothing after it.
-    pub fn stop(&mut self, now: Nanos) {
-        self.issue(now);
-        self.pacer.stop(now);
-    }
-
-    /// Gives up every record that is not settled, in flight or waiting.
-    pub fn abandon(&mut self, now: Nanos) {
-        self.stop(now);
-        self.draining = true;
-        self.give_up_waiting(Cause::NeverSent);
-        let unanswered = std::mem::take(&mut self.in_flight);
-        self.account.requests.add(RequestOutcome::Unanswered, unanswered.requests as u64);
-        self.account.ledger.fail_many(unanswered.records, Cause::Unanswered);
-        let warmup = self.account.warmup.in_flight();
-        self.account.warmup.fail_many(warmup, Cause::Unanswered);
-        self.return_room();
-    }
-
-    fn give_up_waiting(&mut self, otherwise: Cause) {
-        let mut waiting = self.backlog.drain();
-        waiting.extend(std::iter::from_fn(|| self.retries.pop()));
-        waiting.extend(self.batch.seal(FlushReason::Drain).records);
-        for record in waiting {
-            self.account.note(record.intended, |ledger| ledger.fail(&record, otherwise));
-        }
-    }
-
     /// Takes a new shard map: waiting records are placed anew.
     pub fn reshard(&mut self, map: ShardMap, now: Nanos) {
         self.map_is_stale = false;
@@ -317,6 +303,7 @@ impl Engine {
         if self.draining {
             self.backlog.hurry();
         }
+        self.heat.remap(&self.source, &self.backlog, self.account.ledger.generated);
         for shard in self.backlog.shards().skip(self.accounts.len()) {
             self.accounts.push(self.account.shard(self.stream, shard.id));
         }
@@ -352,7 +339,8 @@ impl Engine {
         let sweep = (self.unsettled() > 0).then_some(self.next_sweep);
         // A batch that is full waits for an answer, not for its shards.
         let shards = self.backlog.next_wake().filter(|_| self.batch.is_open());
-        [self.pacer.next_due(), self.retries.next_at(), shards, linger, sweep].into_iter().flatten().min()
+        let due = [self.pacer.next_due(), self.next_fed(self.last_poll)];
+        due.into_iter().chain([self.retries.next_at(), shards, linger, sweep]).flatten().min()
     }
 
     /// Records that wait to be sent or sent again, those of the open batch left out.
@@ -368,6 +356,16 @@ impl Engine {
     /// A copy of all that is counted.
     #[must_use]
     pub fn snapshot(&self, now: Nanos) -> Snapshot {
+        let mut account = self.account.clone();
+        for (slot, records_per_second) in self.backlog.limits() {
+            account.shards[self.accounts[slot as usize]].limit = Some(records_per_second);
+        }
+        let generated = account.ledger.generated;
+        for (place, expected) in self.accounts.iter().zip(self.heat.expected(generated)) {
+            account.shards[*place].expected = expected;
+        }
+        account.hot_keys = self.heat.hot_keys(HOT_KEYS);
+        let (payload_failures, payload_failure) = self.source.failures();
         Snapshot {
             elapsed: now,
             span: self.pacer.span(now),
@@ -378,7 +376,9 @@ impl Engine {
             backlog_records: self.waiting() + self.batch.len(),
             in_flight_requests: self.in_flight.requests as u64,
             in_flight_bytes: self.in_flight.bytes as u64,
-            account: self.account.clone(),
+            payload_failures,
+            payload_failure: payload_failure.map(ToString::to_string),
+            account,
         }
     }
 }

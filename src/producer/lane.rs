@@ -52,6 +52,8 @@ pub(super) async fn run<S: PutRecords>(engine: Engine, sender: S, start: Instant
         next_publish: 0,
     };
     while lane.step().await {}
+    let now = lane.now();
+    lane.engine.finish(now);
     lane.publish();
     Ending { fatal: lane.engine.fatal().cloned() }
 }

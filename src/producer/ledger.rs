@@ -26,8 +26,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn generate(&mut self) {
-        self.generated += 1;
+    pub(super) fn generate(&mut self, records: u64) {
+        self.generated += records;
     }
 
     pub(super) fn drop(&mut self, records: u64) {

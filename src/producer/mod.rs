@@ -12,6 +12,7 @@ mod backlog;
 mod batch;
 mod encode;
 mod engine;
+mod heat;
 mod hot_keys;
 mod lane;
 mod ledger;
@@ -35,7 +36,7 @@ pub use pacer::{Pace, Pacer};
 pub use record::Record;
 pub use retry::{RetryPolicy, RetryQueue, Verdict};
 pub use room::{Bounds, Room};
-pub use shard_limit::{ShardLimit, ShardQuota};
+pub use shard_limit::{Adapts, ShardLimit, ShardLimiting, ShardQuota};
 pub use snapshot::Snapshot;
 pub use windows::{Window, Windows};
 

@@ -1,5 +1,8 @@
+mod adaptive;
+
 use crate::kinesis::limits::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
 use crate::load::{MILLISECOND, Nanos, SECOND};
+use adaptive::Adaptive;
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -16,6 +19,33 @@ use std::time::Duration;
 const STEADY: f64 = 0.98;
 const BURST: f64 = 0.01;
 
+/// What limits an engine on each shard, as the user chose it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ShardLimiting {
+    /// The whole of each shard of a provisioned stream, if one load has it to itself; otherwise adaptive.
+    Auto,
+    /// This share (1 = 100 %) of a provisioned shard.
+    Share(f64),
+    /// What the shard takes, found by what it throttles.
+    Adaptive,
+    /// Nothing.
+    Unlimited,
+}
+
+impl ShardLimiting {
+    /// The quota of each shard of a stream, which is on-demand or not, and shared by several loads of the
+    /// run or not; `None`: no limit. `largest_entry` is in bytes.
+    #[must_use]
+    pub fn quota(self, on_demand: bool, shared: bool, largest_entry: usize) -> Option<ShardQuota> {
+        match self {
+            Self::Auto if !on_demand && !shared => Some(ShardQuota::of_shard(1.0, largest_entry)),
+            Self::Auto | Self::Adaptive => Some(ShardQuota::adaptive(on_demand, largest_entry)),
+            Self::Share(share) => Some(ShardQuota::of_shard(share, largest_entry)),
+            Self::Unlimited => None,
+        }
+    }
+}
+
 /// How much of a shard's capacity one engine may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ShardQuota {
@@ -25,6 +55,19 @@ pub struct ShardQuota {
     pub bytes_per_second: f64,
     /// The largest entry that must pass, in bytes.
     pub largest_entry: u32,
+    /// Whether it changes with what the shard throttles.
+    pub adapts: Adapts,
+}
+
+/// Whether a limit changes with what its shard throttles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapts {
+    /// It stays the quota.
+    Never,
+    /// It falls below the quota and rises to it again: a provisioned shard.
+    UpToQuota,
+    /// It begins at the quota and falls or rises as far as the shard goes along: an on-demand one.
+    Freely,
 }
 
 impl ShardQuota {
@@ -35,13 +78,71 @@ impl ShardQuota {
             records_per_second: f64::from(SHARD_RECORDS_PER_SECOND) * share,
             bytes_per_second: f64::from(SHARD_BYTES_PER_SECOND) * share,
             largest_entry: u32::try_from(largest_entry).unwrap_or(u32::MAX),
+            adapts: Adapts::Never,
         }
+    }
+
+    /// A share of the shard that is found by what it throttles, beginning with the whole.
+    #[must_use]
+    pub fn adaptive(on_demand: bool, largest_entry: usize) -> Self {
+        let adapts = if on_demand { Adapts::Freely } else { Adapts::UpToQuota };
+        Self { adapts, ..Self::of_shard(1.0, largest_entry) }
     }
 }
 
 /// Decides whether a shard may take an entry now, and if not, when to ask again.
 #[derive(Debug)]
-pub struct ShardLimit {
+pub struct ShardLimit(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Fixed(Fixed),
+    Adaptive(Adaptive),
+}
+
+impl ShardLimit {
+    /// A shard of this quota, not used so far.
+    #[must_use]
+    pub fn new(quota: ShardQuota) -> Self {
+        Self(match quota.adapts {
+            Adapts::Never => Kind::Fixed(Fixed::new(quota)),
+            Adapts::UpToQuota => Kind::Adaptive(Adaptive::new(quota, false)),
+            Adapts::Freely => Kind::Adaptive(Adaptive::new(quota, true)),
+        })
+    }
+
+    /// Admits the entry at the head of the shard's queue, of `bytes`.
+    ///
+    /// # Errors
+    /// The time at which to ask for the same entry again, later than `now`.
+    pub fn admit(&mut self, bytes: usize, now: Nanos) -> Result<(), Nanos> {
+        match &mut self.0 {
+            Kind::Fixed(limit) => limit.admit(bytes, now),
+            Kind::Adaptive(limit) => limit.admit(bytes, now),
+        }
+    }
+
+    /// Notes that the shard throttled an entry of `bytes`; `now` is when the answer came.
+    pub fn throttled(&mut self, bytes: usize, now: Nanos) {
+        if let Kind::Adaptive(limit) = &mut self.0 {
+            limit.throttled(bytes, now);
+        }
+    }
+
+    /// The Kinesis records that it admits in a second at present.
+    #[must_use]
+    pub fn records_per_second(&self) -> f64 {
+        match &self.0 {
+            Kind::Fixed(limit) => limit.quota.records_per_second,
+            Kind::Adaptive(limit) => limit.records_per_second(),
+        }
+    }
+}
+
+/// A limit that stays what it is.
+#[derive(Debug)]
+struct Fixed {
+    quota: ShardQuota,
     clock: FineClock,
     records: Limiter,
     bytes: ByteLimit,
@@ -61,10 +162,8 @@ enum ByteLimit {
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, FineClock, NoOpMiddleware<Fine>>;
 
-impl ShardLimit {
-    /// A shard of this quota, not used so far.
-    #[must_use]
-    pub fn new(quota: ShardQuota) -> Self {
+impl Fixed {
+    fn new(quota: ShardQuota) -> Self {
         let clock = FineClock::default();
         let records = limiter(quota.records_per_second, 1, &clock);
         let bytes = if f64::from(quota.largest_entry) <= quota.bytes_per_second * BURST * 2.0 {
@@ -72,14 +171,10 @@ impl ShardLimit {
         } else {
             ByteLimit::Window(Window::new(quota.bytes_per_second))
         };
-        Self { clock, records, bytes, paid_for_head: 0 }
+        Self { quota, clock, records, bytes, paid_for_head: 0 }
     }
 
-    /// Admits the entry at the head of the shard's queue, of `bytes`.
-    ///
-    /// # Errors
-    /// The time at which to ask for the same entry again, later than `now`.
-    pub fn admit(&mut self, bytes: usize, now: Nanos) -> Result<(), Nanos> {
+    fn admit(&mut self, bytes: usize, now: Nanos) -> Result<(), Nanos> {
         self.clock.set(now);
         match &mut self.bytes {
             ByteLimit::Steady(limiter) => {
@@ -243,6 +338,20 @@ mod tests {
     }
 
     #[test]
+    fn auto_is_the_whole_of_a_provisioned_shard_and_adaptive_on_demand() {
+        let whole = ShardQuota::of_shard(1.0, 500);
+        assert_eq!(ShardLimiting::Auto.quota(false, false, 500), Some(whole));
+        let adaptive = Some(ShardQuota { adapts: Adapts::Freely, ..whole });
+        assert_eq!(ShardLimiting::Auto.quota(true, false, 500), adaptive);
+        let provisioned = Some(ShardQuota { adapts: Adapts::UpToQuota, ..whole });
+        assert_eq!(ShardLimiting::Adaptive.quota(false, false, 500), provisioned);
+        assert_eq!(ShardLimiting::Auto.quota(false, true, 500), provisioned);
+        // What the user says wins.
+        assert_eq!(ShardLimiting::Share(1.0).quota(true, false, 500), Some(whole));
+        assert_eq!(ShardLimiting::Unlimited.quota(true, true, 500), None);
+    }
+
+    #[test]
     fn records_keep_within_1000_in_any_second() {
         let mut limit = ShardLimit::new(ShardQuota::of_shard(1.0, 1024));
         let times = saturate(&mut limit, 100, 20 * SECOND);
@@ -275,7 +384,8 @@ mod tests {
     #[test]
     fn a_wait_for_the_record_does_not_pay_the_bytes_twice() {
         for largest_entry in [10_000, 500_000] {
-            let quota = ShardQuota { records_per_second: 1.0, bytes_per_second: 1e6, largest_entry };
+            let adapts = Adapts::Never;
+            let quota = ShardQuota { records_per_second: 1.0, bytes_per_second: 1e6, largest_entry, adapts };
             let mut limit = ShardLimit::new(quota);
             let bytes = largest_entry as usize / 10 * 8;
             assert_eq!(limit.admit(1, 0), Ok(()));

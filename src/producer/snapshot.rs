@@ -22,6 +22,10 @@ pub struct Snapshot {
     pub in_flight_requests: u64,
     /// Bytes of request bodies that wait for their answer.
     pub in_flight_bytes: u64,
+    /// Payloads that could not be made and say why instead.
+    pub payload_failures: u64,
+    /// Why the first could not.
+    pub payload_failure: Option<String>,
     /// The counts.
     pub account: Account,
 }
@@ -40,6 +44,8 @@ impl Snapshot {
             backlog_records: 0,
             in_flight_requests: 0,
             in_flight_bytes: 0,
+            payload_failures: 0,
+            payload_failure: None,
             account: Account::new(0),
         }
     }
@@ -58,6 +64,8 @@ impl Snapshot {
         self.backlog_records += other.backlog_records;
         self.in_flight_requests += other.in_flight_requests;
         self.in_flight_bytes += other.in_flight_bytes;
+        self.payload_failures += other.payload_failures;
+        self.payload_failure = self.payload_failure.take().or_else(|| other.payload_failure.clone());
         self.account.merge(&other.account);
     }
 

@@ -2,7 +2,7 @@ use super::RunError;
 use super::lines::Lines;
 use crate::kinesis::protocol::StreamRef;
 use crate::kinesis::{Answer, Client, ClientConfig, PutRecords, Reach, ShardMap, StreamError, StreamInfo};
-use crate::plan::{Plan, Target};
+use crate::plan::{LoadPlan, Plan, Target};
 use crate::tick::Source;
 use bytes::Bytes;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub(super) struct Destination {
     pub(super) stream: StreamRef,
     /// Its place among the run's streams.
     pub(super) place: usize,
+    /// Whether several loads go there.
+    pub(super) shared: bool,
     pub(super) info: StreamInfo,
     pub(super) map: ShardMap,
 }
@@ -78,6 +80,7 @@ impl Destinations {
                 let destination = Destination {
                     stream: StreamRef::Name(lines.name().to_owned()),
                     place: 0,
+                    shared: false,
                     to: Sink::Lines(lines),
                     info: StreamInfo::of_no_stream(),
                     map: ShardMap::even(1),
@@ -128,6 +131,8 @@ async fn streams(plan: &Plan, reach: &Reach) -> Result<Vec<Destination>, RunErro
 }
 
 async fn stream(plan: &Plan, stream: StreamRef, place: usize, reach: Reach) -> Result<Destination, RunError> {
+    // Of the embedded one no load names the stream.
+    let load_stream = plan.loads.iter().find_map(|load| load.stream.clone().filter(|name| *name == stream));
     let config = ClientConfig {
         stream: stream.clone(),
         reach,
@@ -138,7 +143,9 @@ async fn stream(plan: &Plan, stream: StreamRef, place: usize, reach: Reach) -> R
     let client = Client::connect(&config).await?;
     let info = patiently(|| client.describe()).await?;
     let map = patiently(|| client.shard_map()).await?;
-    Ok(Destination { to: Sink::Stream(client), stream, place, info, map })
+    let same = |load: &&LoadPlan| load.stream == load_stream;
+    let shared = plan.loads.iter().filter(same).count() > 1;
+    Ok(Destination { to: Sink::Stream(client), stream, place, shared, info, map })
 }
 
 /// Asks up to four times, over some three seconds, where asking again may help: a sidecar may start

@@ -2,12 +2,11 @@
 
 use super::RunError;
 use super::destination::{Destination, Sink};
+use super::replay::Replay;
 use crate::load::{Nanos, Stride};
 use crate::plan::{LoadPlan, Offer, Plan, Target};
-use crate::producer::{
-    AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, ShardQuota, Wire,
-};
-use crate::tick::{EventTime, Keys, Source, Template, Ticks};
+use crate::producer::{AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, Wire};
+use crate::tick::{EventTime, Feed, Keys, Source, Template, Ticks};
 use std::sync::Arc;
 
 /// What the records of a load are.
@@ -17,10 +16,19 @@ pub(super) fn source(load: &LoadPlan) -> Result<Source, RunError> {
     let ticks = Ticks::new(load.seed, load.market, &load.tickers, load.payload_bytes, time)
         .map_err(|error| refused(&error))?;
     let keys = Keys::new(&load.keys, load.seed, &ticks);
+    if let Offer::Replay(replay) = &load.offer {
+        return Ok(Source::replayed(ticks, keys, replay.max_bytes));
+    }
     let Some(text) = &load.template else { return Ok(Source::new(ticks, keys)) };
     let records = load.records.unwrap_or(u64::MAX);
     let template = Template::new(text, load.seed, &ticks, records).map_err(|error| refused(&error))?;
     Ok(Source::new(ticks, keys).with_template(template))
+}
+
+/// Where the records of a load come from, if from a file.
+pub(super) fn feed(load: &LoadPlan) -> Result<Option<Replay>, RunError> {
+    let Offer::Replay(replay) = &load.offer else { return Ok(None) };
+    Replay::open(load, replay).map(Some).map_err(RunError::Plan)
 }
 
 /// The largest entry that a load can make, in bytes as Kinesis counts them.
@@ -59,7 +67,13 @@ pub(super) fn room(plan: &Plan) -> Arc<Room> {
 }
 
 /// The engine of a load.
-pub(super) fn engine(load: &LoadPlan, to: &Destination, source: Source, room: Arc<Room>) -> EngineConfig {
+pub(super) fn engine(
+    load: &LoadPlan,
+    to: &Destination,
+    (source, feed): (Source, Option<Replay>),
+    room: Arc<Room>,
+) -> EngineConfig {
+    let feed = feed.map(|feed| Box::new(feed) as Box<dyn Feed>);
     let largest = largest_entry(load, &source);
     let wire = if matches!(to.to, Sink::Lines(_)) { Wire::Lines } else { Wire::PutRecords };
     let packing = match load.aggregate_bytes {
@@ -71,7 +85,7 @@ pub(super) fn engine(load: &LoadPlan, to: &Destination, source: Source, room: Ar
         },
     };
     let quota = match wire {
-        Wire::PutRecords => load.shard_limit.map(|share| ShardQuota::of_shard(share, largest)),
+        Wire::PutRecords => load.shard_limit.quota(to.info.on_demand, to.shared, largest),
         Wire::Lines => None,
     };
     EngineConfig {
@@ -82,6 +96,7 @@ pub(super) fn engine(load: &LoadPlan, to: &Destination, source: Source, room: Ar
         pace: pace(load, to, &source, room.bounds()),
         stride: Stride::WHOLE,
         source,
+        feed,
         packing,
         batch: batch(load, to, wire),
         quota,

@@ -106,10 +106,10 @@ impl<S: Stops> Searching<'_, S> {
     async fn point(&mut self, rate: Rate) -> Result<Point, Broken> {
         let failed = |error: String| (Verdict::Failed, Some(error));
         let plan = self.plan.point(rate, self.points.len() as u64);
-        let sources = plan.loads.iter().map(engines::source).collect::<Result<_, _>>();
-        let sources = sources.map_err(|error: RunError| failed(error.to_string()))?;
+        let records = plan.loads.iter().map(|load| Ok((engines::source(load)?, None)));
+        let records = records.collect::<Result<_, _>>().map_err(|error: RunError| failed(error.to_string()))?;
         let mut rest = Rest::default();
-        let mut underway = begin(&plan, &self.to, sources, &self.admin, &mut rest);
+        let mut underway = begin(&plan, &self.to, records, &self.admin, &mut rest);
         let steering = underway.producer.steering();
         let never = Notify::new();
         let early = tokio::select! {

@@ -1,6 +1,7 @@
-use super::{Keys, Template, TemplateError, Ticks};
-use crate::kinesis::ShardMap;
+use super::replay::{Held, MAX_REPLAYED_BYTES};
+use super::{Keys, Replayed, Template, TemplateError, Ticks};
 use crate::kinesis::md5::LANES;
+use crate::kinesis::{ShardMap, hash_key};
 use crate::load::Nanos;
 
 /// Makes the records of a run: payload, partition key and place of any record number.
@@ -18,6 +19,8 @@ enum Contents {
     Ticks,
     /// A template of the user's, which may name what the ticker record tells.
     Template(Box<Template>),
+    /// What a file held.
+    Replayed(Held),
 }
 
 impl Source {
@@ -34,6 +37,42 @@ impl Source {
         self
     }
 
+    /// Records that come from a file, at most `max_bytes` of them kept at a time; `keys` are for those that
+    /// bring none.
+    #[must_use]
+    pub fn replayed(ticks: Ticks, keys: Keys, max_bytes: usize) -> Self {
+        Self { ticks, keys, contents: Contents::Replayed(Held::new(max_bytes)) }
+    }
+
+    /// Keeps the next record of a file until it is forgotten; tells whether there was room.
+    pub fn keep(&mut self, record: Replayed) -> bool {
+        match &mut self.contents {
+            Contents::Replayed(held) => held.keep(record),
+            _ => false,
+        }
+    }
+
+    /// Forgets record `n` of a file.
+    pub fn forget(&mut self, n: u64) {
+        if let Contents::Replayed(held) = &mut self.contents {
+            held.forget(n);
+        }
+    }
+
+    /// The partition key that record `n` of a file brought, if it did.
+    fn own_key(&self, n: u64) -> Option<&[u8]> {
+        match &self.contents {
+            Contents::Replayed(held) => held.key(n),
+            _ => None,
+        }
+    }
+
+    /// Whether records can have their partition keys in common.
+    #[must_use]
+    pub fn shares_keys(&self) -> bool {
+        self.key_count() > 0 || matches!(self.contents, Contents::Replayed(_))
+    }
+
     /// Sets when the run begins, in nanoseconds since 1970-01-01 UTC: intended starts count from it.
     pub fn starts_at(&mut self, start_unix: Nanos) {
         self.ticks.starts_at(start_unix);
@@ -45,6 +84,7 @@ impl Source {
         match &mut self.contents {
             Contents::Ticks => self.ticks.len(n, intended),
             Contents::Template(template) => template.len(n, intended, &mut self.ticks),
+            Contents::Replayed(held) => held.payload(n).len(),
         }
     }
 
@@ -52,7 +92,7 @@ impl Source {
     #[must_use]
     pub fn failures(&self) -> (u64, Option<&TemplateError>) {
         match &self.contents {
-            Contents::Ticks => (0, None),
+            Contents::Ticks | Contents::Replayed(_) => (0, None),
             Contents::Template(template) => (template.failures(), template.first_failure()),
         }
     }
@@ -60,13 +100,13 @@ impl Source {
     /// The length of record `n`'s partition key in bytes.
     #[must_use]
     pub fn key_len(&self, n: u64) -> usize {
-        self.keys.len(n, &self.ticks)
+        self.own_key(n).map_or_else(|| self.keys.len(n, &self.ticks), <[u8]>::len)
     }
 
     /// Which of the run's [`Source::key_count`] keys record `n` has; `None` if it has its own.
     #[must_use]
     pub fn key_index(&self, n: u64) -> Option<usize> {
-        self.keys.index(n, &self.ticks)
+        if self.own_key(n).is_some() { None } else { self.keys.index(n, &self.ticks) }
     }
 
     /// How many keys the records choose among; 0 if each has its own.
@@ -84,20 +124,34 @@ impl Source {
     /// The place in `map` of the shard that takes record `n`.
     #[must_use]
     pub fn place(&self, n: u64, map: &ShardMap) -> usize {
-        self.keys.place(n, &self.ticks, map)
+        match self.own_key(n) {
+            Some(key) => map.route(hash_key(key)),
+            None => self.keys.place(n, &self.ticks, map),
+        }
     }
 
     /// The places in `map` of up to [`LANES`] records at once.
     #[must_use]
     pub fn places(&self, numbers: &[u64], map: &ShardMap) -> [usize; LANES] {
-        self.keys.places(numbers, &self.ticks, map)
+        if !matches!(self.contents, Contents::Replayed(_)) {
+            return self.keys.places(numbers, &self.ticks, map);
+        }
+        let mut places = [0; LANES];
+        for (place, &n) in places.iter_mut().zip(numbers) {
+            *place = self.place(n, map);
+        }
+        places
     }
 
     /// The share of the records that each shard of `map` is expected to take, in the order of its
     /// shards; they sum to 1. `None` if it is not known before the records are.
     #[must_use]
     pub fn expected_shares(&self, map: &ShardMap) -> Option<Vec<f64>> {
-        Some(self.keys.expected_shares(&self.ticks, map))
+        match self.contents {
+            // Which keys come, the file knows.
+            Contents::Replayed(_) => None,
+            _ => Some(self.keys.expected_shares(&self.ticks, map)),
+        }
     }
 
     /// Appends record `n`'s payload.
@@ -105,12 +159,16 @@ impl Source {
         match &self.contents {
             Contents::Ticks => self.ticks.write(n, intended, out),
             Contents::Template(template) => template.write(n, intended, &mut self.ticks, out),
+            Contents::Replayed(held) => out.extend_from_slice(held.payload(n)),
         }
     }
 
     /// Appends record `n`'s partition key.
     pub fn write_key(&self, n: u64, out: &mut Vec<u8>) {
-        self.keys.write(n, &self.ticks, out);
+        match self.own_key(n) {
+            Some(key) => out.extend_from_slice(key),
+            None => self.keys.write(n, &self.ticks, out),
+        }
     }
 
     /// The most bytes that one record can have, payload plus partition key.
@@ -119,6 +177,7 @@ impl Source {
         let payload = match &self.contents {
             Contents::Ticks => self.ticks.max_len(),
             Contents::Template(template) => template.max_len(),
+            Contents::Replayed(_) => return MAX_REPLAYED_BYTES,
         };
         payload + self.keys.max_len()
     }

@@ -91,8 +91,10 @@ fn summary() -> Value {
     let mut summary =
         serde_json::to_value(judge.summary(&loads, StoppedBy::Signal, Some("e".into()))).unwrap();
     summary["shards"] = serde_json::json!([
-        {"stream": "s", "id": "shardId-000000000000", "acked": 1, "accepted": 1, "throttled": 0}
+        {"stream": "s", "id": "shardId-000000000000", "acked": 1, "accepted": 1, "throttled": 0,
+         "limit_rps": 980.0, "expected": null}
     ]);
+    summary["hot_keys"] = serde_json::json!([{"key": "k", "records": 5}]);
     summary["windows"] = serde_json::json!([WindowSummary::new(&Window::default())]);
     summary["drills"] = serde_json::to_value([DrillSummary::default()]).unwrap();
     summary["limit"]["by"] = serde_json::json!(["cpu"]);

@@ -111,6 +111,7 @@ fn config(records: u64) -> EngineConfig {
         pace: Pace::Open(constant(rate).records(records)),
         stride: Stride::WHOLE,
         source: Source::new(ticks, keys),
+        feed: None,
         packing: Packing::Single,
         batch: BatchBounds { entries: 500, bytes: 1 << 20, linger: 10 * MILLISECOND },
         quota: None,

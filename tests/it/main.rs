@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a file per capability, one harness.
 #![allow(clippy::disallowed_methods, reason = "tests start servers and wait for processes")]
 
+mod adaptive;
 mod cli;
 mod docs;
 mod drill;
@@ -8,6 +9,7 @@ mod embedded;
 mod faults;
 mod harness;
 mod layout;
+mod loads;
 mod peers;
 mod reshard;
 mod search;

@@ -2,12 +2,12 @@ use crate::kinesis::ShardMap;
 use crate::kinesis::protocol::StreamRef;
 use crate::load::{Nanos, Stride};
 use crate::producer::{BatchBounds, Entry, Pace, Packing, Record, RetryPolicy, Room, ShardQuota, Wire};
-use crate::tick::Source;
+use crate::tick::{Feed, Source};
 use bytes::Bytes;
 use std::sync::Arc;
 
 /// Everything an engine is made of.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct EngineConfig {
     /// The stream that requests name.
     pub stream: StreamRef,
@@ -23,6 +23,8 @@ pub struct EngineConfig {
     pub stride: Stride,
     /// What the records are.
     pub source: Source,
+    /// Where they come from, if not from the source itself.
+    pub feed: Option<Box<dyn Feed>>,
     /// How records become entries.
     pub packing: Packing,
     /// When a batch leaves.

@@ -5,7 +5,7 @@ use crate::kinesis::{Answer, EntryAnswer, EntryError, RequestError, RequestError
 use crate::load::Nanos;
 use crate::producer::account::{EntryOutcome, RequestOutcome};
 use crate::producer::retry::Verdict;
-use crate::producer::{Cause, Record};
+use crate::producer::{Cause, Entry, Record};
 
 impl Engine {
     /// Settles the records of a request by its answer.
@@ -52,8 +52,7 @@ impl Engine {
                     outcome = RequestOutcome::Partial;
                     self.account.entries.add(EntryOutcome::Rejected(*error), 1);
                     if *error == EntryError::Throttled {
-                        self.account.throttled_entries += 1;
-                        self.account.shards[self.accounts[entry.slot as usize]].throttled += 1;
+                        self.throttled(*entry, now);
                     }
                     let resent = self.fail_attempt(own, Cause::Entry(*error), false, now);
                     self.account.retried_entries += u64::from(resent);
@@ -63,10 +62,17 @@ impl Engine {
         self.account.requests.add(outcome, 1);
     }
 
+    fn throttled(&mut self, entry: Entry, now: Nanos) {
+        self.account.throttled_entries += 1;
+        self.account.shards[self.accounts[entry.slot as usize]].throttled += 1;
+        self.backlog.throttled(entry.slot, entry.bytes as usize, now);
+    }
+
     fn ack(&mut self, records: &[Record], place: usize, sent: Nanos, now: Nanos) {
         let count = records.len() as u64;
         self.pacer.acked(now);
         self.account.ack(records, sent, now);
+        self.forget(records);
         if self.pacer.ended().is_some_and(|end| now > end) {
             let late = records.iter().filter(|record| sent > record.intended + self.on_time);
             self.account.acked_late +=
@@ -82,9 +88,8 @@ impl Engine {
         self.account.requests.add(RequestOutcome::Failed(error.kind), 1);
         self.account.entries.add(EntryOutcome::RequestFailed, entries);
         if error.kind == RequestErrorKind::Throttled {
-            self.account.throttled_entries += entries;
             for entry in &request.entries {
-                self.account.shards[self.accounts[entry.slot as usize]].throttled += 1;
+                self.throttled(*entry, now);
             }
         }
         let cause = Cause::Request(error.kind);
@@ -92,6 +97,7 @@ impl Engine {
             for record in &request.records {
                 self.account.note(record.intended, |ledger| ledger.fail_many(1, cause));
             }
+            self.forget(&request.records);
             self.fatal.get_or_insert(error);
             self.stop(now);
             self.give_up_waiting(cause);
@@ -115,19 +121,22 @@ impl Engine {
             record.last_failure = Some(cause);
             record.fate_open |= fate_open;
             let draw = self.jitter.unit(record.n ^ u64::from(record.attempts) << 48);
-            match self.retry.verdict(&record, now, draw) {
+            let verdict = self.retry.verdict(&record, now, draw);
+            match verdict {
                 Verdict::Resend(_) if self.fatal.is_some() => {
                     self.account.note(record.intended, |ledger| ledger.fail(&record, cause));
                 }
                 Verdict::Resend(at) => {
                     self.retries.push(record, at);
                     resent = true;
+                    continue;
                 }
                 Verdict::Expired => self.account.note(record.intended, |ledger| ledger.expire(&record)),
                 Verdict::Exhausted => {
                     self.account.note(record.intended, |ledger| ledger.fail(&record, cause));
                 }
             }
+            self.source.forget(record.n);
         }
         resent
     }
