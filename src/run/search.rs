@@ -107,7 +107,8 @@ impl<S: Stops> Searching<'_, S> {
         let failed = |error: String| (Verdict::Failed, Some(error));
         let plan = self.plan.point(rate, self.points.len() as u64);
         let records = plan.loads.iter().map(|load| Ok((engines::source(load)?, None)));
-        let records = records.collect::<Result<_, _>>().map_err(|error: RunError| failed(error.to_string()))?;
+        let records =
+            records.collect::<Result<_, _>>().map_err(|error: RunError| failed(error.to_string()))?;
         let mut rest = Rest::default();
         let mut underway = begin(&plan, &self.to, records, &self.admin, &mut rest);
         let steering = underway.producer.steering();
