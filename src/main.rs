@@ -71,8 +71,8 @@ enum Planned {
 
 /// What came of it.
 enum Done {
-    Run(Summary),
-    Search(SearchSummary),
+    Run(Box<Summary>),
+    Search(Box<SearchSummary>),
 }
 
 impl Planned {
@@ -93,8 +93,8 @@ impl Planned {
 
     async fn carry_out(&self, stops: impl Stops) -> Result<Done, RunError> {
         match self {
-            Self::Run(plan) => run(plan, stops).await.map(Done::Run),
-            Self::Search(plan) => search(plan, stops).await.map(Done::Search),
+            Self::Run(plan) => run(plan, stops).await.map(Box::new).map(Done::Run),
+            Self::Search(plan) => search(plan, stops).await.map(Box::new).map(Done::Search),
         }
     }
 }

@@ -49,7 +49,7 @@ impl Judge {
                 streams.push(load.stream.clone());
             }
         }
-        Self { thresholds, facts, streams }
+        Self { facts, streams, thresholds }
     }
 
     /// What is known of the run besides its counts.

@@ -359,23 +359,6 @@ impl Account {
         }
     }
 
-    /// Takes all records of `scheduled` that are not settled for acked, in no time.
-    pub(super) fn ack_the_rest(&mut self, scheduled: u64) {
-        self.ledger.generated = scheduled.saturating_sub(self.ledger.dropped);
-        let rest = self.ledger.in_flight();
-        self.ledger.ack(rest);
-        self.entries.add(EntryOutcome::Accepted, rest);
-        for times in [
-            &mut self.response_time,
-            &mut self.schedule_lag,
-            &mut self.queue_time,
-            &mut self.service_time,
-            &mut self.start_lateness,
-        ] {
-            times.record(0, rest);
-        }
-    }
-
     /// The place of a shard in [`Account::shards`], made if it has none.
     pub(crate) fn shard(&mut self, stream: usize, id: ShardId) -> usize {
         let place = self.shards.iter().position(|shard| (shard.stream, shard.id) == (stream, id));
@@ -391,11 +374,6 @@ impl Account {
             });
             self.shards.len() - 1
         })
-    }
-
-    #[cfg(test)]
-    pub(crate) fn response_time_for_test(&mut self, time: Nanos, records: u64) {
-        self.response_time.record(time, records);
     }
 
     #[cfg(test)]

@@ -1,17 +1,18 @@
 mod adaptive;
+mod window;
 
 use crate::kinesis::limits::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
-use crate::load::{MILLISECOND, Nanos, SECOND};
+use crate::load::Nanos;
 use adaptive::Adaptive;
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use window::Window;
 
 /// The share of a shard's bytes per second that is admitted steadily, and the share that may come at once.
 /// Together with what gathers while a batch lingers (1 % of a second, by default) they stay within
@@ -168,8 +169,8 @@ impl Fixed {
         let records = RecordLimit::new(quota.records_per_second, &clock);
         let steady = quota.bytes_per_second * STEADY;
         let bytes = if f64::from(quota.largest_entry) <= quota.bytes_per_second * BURST * 2.0 {
-            let burst = (quota.bytes_per_second * BURST) as u32;
-            ByteLimit::Steady(limiter(steady, burst.max(quota.largest_entry), &clock))
+            let burst = (quota.bytes_per_second * BURST).max(f64::from(quota.largest_entry));
+            ByteLimit::Steady(limiter(steady, burst, &clock))
         } else {
             ByteLimit::Window(Window::of_bytes(quota.bytes_per_second))
         };
@@ -209,7 +210,7 @@ impl RecordLimit {
     const BURST: f64 = 0.05;
 
     fn new(per_second: f64, clock: &FineClock) -> Self {
-        let burst = (per_second * Self::BURST) as u32;
+        let burst = per_second * Self::BURST;
         Self { pace: limiter(per_second, burst, clock), window: Window::of_records(per_second) }
     }
 
@@ -221,55 +222,10 @@ impl RecordLimit {
     }
 }
 
-/// What was admitted in the last second, and a little more for what bunches up on the way.
-#[derive(Debug)]
-struct Window {
-    limit: f64,
-    span: Nanos,
-    // Times are rounded up to whole multiples of this, so that few are kept.
-    grain: Nanos,
-    sum: usize,
-    admitted: VecDeque<(Nanos, usize)>,
-}
-
-impl Window {
-    fn of_bytes(limit: f64) -> Self {
-        Self { limit, span: SECOND + 30 * MILLISECOND, grain: 1, sum: 0, admitted: VecDeque::new() }
-    }
-
-    fn of_records(limit: f64) -> Self {
-        Self { span: SECOND + 12 * MILLISECOND, grain: 4 * MILLISECOND, ..Self::of_bytes(limit) }
-    }
-
-    /// Whether `bytes` more fit now; if not, when the oldest leave. An entry over the limit fits alone.
-    fn check(&mut self, bytes: usize, now: Nanos) -> Result<(), Nanos> {
-        while let Some(&(at, oldest)) = self.admitted.front() {
-            if at + self.span > now {
-                break;
-            }
-            self.sum -= oldest;
-            self.admitted.pop_front();
-        }
-        match self.admitted.front() {
-            Some((at, _)) if (self.sum + bytes) as f64 > self.limit => Err(at + self.span),
-            _ => Ok(()),
-        }
-    }
-
-    fn note(&mut self, bytes: usize, now: Nanos) {
-        self.sum += bytes;
-        let at = now.div_ceil(self.grain) * self.grain;
-        match self.admitted.back_mut() {
-            Some((last, sum)) if *last == at => *sum += bytes,
-            _ => self.admitted.push_back((at, bytes)),
-        }
-    }
-}
-
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive, and far below u64::MAX
-fn limiter(per_second: f64, burst: u32, clock: &FineClock) -> Limiter {
+fn limiter(per_second: f64, burst: f64, clock: &FineClock) -> Limiter {
     let period = Duration::from_nanos((Fine::PER_SECOND / per_second.max(f64::MIN_POSITIVE)).ceil() as u64);
-    let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+    let burst = NonZeroU32::new(burst as u32).unwrap_or(NonZeroU32::MIN);
     let quota = Quota::with_period(period.max(Duration::from_nanos(1)))
         .unwrap_or(Quota::per_second(NonZeroU32::MIN))
         .allow_burst(burst);

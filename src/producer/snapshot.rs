@@ -1,4 +1,4 @@
-use super::{Account, Holdup};
+use super::{Account, EntryOutcome, Holdup};
 use crate::load::Nanos;
 
 /// All that is counted, at one moment: what every observer reads.
@@ -77,7 +77,20 @@ impl Snapshot {
         (best.scheduled, best.span) = (self.scheduled.max(scheduled), self.span.max(span));
         (best.unsettled, best.backlog_records) = (0, 0);
         (best.in_flight_requests, best.in_flight_bytes) = (0, 0);
-        best.account.ack_the_rest(best.scheduled);
+        let account = &mut best.account;
+        account.ledger.generated = best.scheduled.saturating_sub(account.ledger.dropped);
+        let rest = account.ledger.in_flight();
+        account.ledger.ack(rest);
+        account.entries.add(EntryOutcome::Accepted, rest);
+        for times in [
+            &mut account.response_time,
+            &mut account.schedule_lag,
+            &mut account.queue_time,
+            &mut account.service_time,
+            &mut account.start_lateness,
+        ] {
+            times.record(0, rest);
+        }
         best
     }
 
@@ -134,7 +147,7 @@ mod tests {
         (now.span, now.scheduled, now.unsettled) = (SECOND, 250, 222);
         let ledger = &mut now.account.ledger;
         (ledger.generated, ledger.dropped, ledger.acked, ledger.failed) = (247, 3, 20, 5);
-        now.account.response_time_for_test(SECOND, 20);
+        now.account.response_time.record(SECOND, 20);
         let best = now.at_best(1000, 4 * SECOND);
         assert!(best.balances());
         assert_eq!((best.account.ledger.acked, best.account.ledger.lost()), (992, 5));

@@ -1,6 +1,6 @@
 //! The search for the knee: one run after another, to one destination.
 
-use super::{Rest, RunError, Stops, begin, finish, listen, reach};
+use super::{Finished, Rest, RunError, Stops, begin, finish, listen, reach};
 use crate::admin::Admin;
 use crate::load::{Nanos, Rate};
 use crate::observe::{Judge, StoppedBy};
@@ -8,7 +8,7 @@ use crate::plan::{LoadPlan, Plan, SearchPlan};
 use crate::producer::{Observer, Snapshot};
 use crate::run::destination::Destinations;
 use crate::run::engines;
-use crate::search::{HEADING, Knee, Next, Point, SearchFacts, SearchSummary, Verdict};
+use crate::search::{Answer, HEADING, Knee, Next, Point, SearchFacts, SearchSummary, Verdict};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub async fn search(plan: &SearchPlan, mut stops: impl Stops) -> Result<SearchSu
     let quiet = highest.output.quiet;
     let mut searching =
         Searching { plan, facts: facts(plan, &to), to, admin, stops, quiet, points: Vec::new() };
-    let ended = searching.to_the_end().await;
+    let ended = searching.search().await;
     rest.tasks.shutdown().await;
     let Searching { facts, points, .. } = searching;
     Ok(match ended {
@@ -74,7 +74,7 @@ struct Searching<'a, S> {
 type Broken = (Verdict, Option<String>);
 
 impl<S: Stops> Searching<'_, S> {
-    async fn to_the_end(&mut self) -> Result<crate::search::Answer, Broken> {
+    async fn search(&mut self) -> Result<Answer, Broken> {
         let mut knee = Knee::new(self.plan.from, self.plan.to, self.plan.precision);
         self.tell(HEADING);
         loop {
@@ -118,17 +118,12 @@ impl<S: Stops> Searching<'_, S> {
             seen = past_hope(&plan, &underway.judge, &underway.observer) => Ok(seen),
         };
         let point = match early {
-            Err(finished) if finished.stopped_by == StoppedBy::Signal => {
-                return Err((Verdict::Stopped, None));
+            Err(Finished { fatal: Some(error), .. }) => return Err(failed(error.to_string())),
+            Err(Finished { stopped_by: StoppedBy::Signal, .. }) => return Err((Verdict::Stopped, None)),
+            Err(_) => {
+                let seen = underway.observer.loads();
+                Point::new(rate, &underway.judge.summary(&seen, StoppedBy::Schedule, None), false)
             }
-            Err(finished) => match finished.fatal {
-                Some(error) => return Err(failed(error.to_string())),
-                None => {
-                    let summary =
-                        underway.judge.summary(&underway.observer.loads(), StoppedBy::Schedule, None);
-                    Point::new(rate, &summary, false)
-                }
-            },
             Ok(seen) => {
                 steering.abandon();
                 if let Some(error) = underway.producer.finished().await.fatal {

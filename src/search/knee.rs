@@ -81,9 +81,8 @@ impl Knee {
         let below = fails.map_or(self.to, |(rate, _)| *rate);
         let holds = self.tried.range(..=below).rev().find(|(_, tries)| tries.holds());
         // An end of the bracket that is not sure yet is tried again.
-        let sure = |rate: Rate, tries: Tries, answer| match tries.is_sure() {
-            true => Next::Answer(answer),
-            false => Next::Try(rate),
+        let sure = |rate: Rate, tries: Tries, answer| {
+            if tries.is_sure() { Next::Answer(answer) } else { Next::Try(rate) }
         };
         match (holds, fails) {
             (None, None) => Next::Try(self.from),
@@ -151,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn rate(per_second: f64) -> Rate {
-        Rate::from_thousandths((per_second * 1000.0).round() as u64).unwrap()
+        format!("{per_second:.3}").parse().unwrap()
     }
 
     /// Runs a search to its end; tells the answer and the tries, in order.
@@ -177,10 +176,10 @@ mod tests {
     /// Rates that a search between these needs at most, if every try tells the truth: doublings, then
     /// halvings of a factor of two in the logarithm, a confirmation of every third of these, and two of the
     /// answer.
-    fn most_tries(from: f64, to: f64, precision: f64) -> usize {
+    fn most_tries(from: f64, to: f64, precision: f64) -> f64 {
         let doublings = (to / from).log2().ceil() + 1.0;
         let halvings = (2.0_f64.ln() / precision.ln_1p()).log2().ceil().max(0.0) + 1.0;
-        (doublings + halvings + halvings / 3.0) as usize + 2
+        doublings + halvings + halvings / 3.0 + 2.0
     }
 
     #[test]
@@ -224,7 +223,7 @@ mod tests {
             let to = (from * factor).min(1e7);
             let at = from * factor.powf(at);
             let (answer, tries) = run((from, to, precision), |rate| rate <= at);
-            prop_assert!(tries.len() <= most_tries(from, to, precision), "{tries:?}");
+            prop_assert!(tries.len() as f64 <= most_tries(from, to, precision), "{tries:?}");
             match answer {
                 Answer::Found { holds, fails } => {
                     prop_assert!(holds.per_second() <= at && at < fails.per_second());
@@ -264,7 +263,7 @@ mod tests {
             let Answer::Found { holds, .. } = answer else { panic!("{answer:?}") };
             let off = holds.per_second() / at;
             prop_assert!((0.97..=1.02).contains(&off), "{off} after {tries:?}");
-            prop_assert!(tries.len() <= 3 * most_tries(50.0, 1e5, 0.01), "{} tries", tries.len());
+            prop_assert!(tries.len() as f64 <= 3.0 * most_tries(50.0, 1e5, 0.01), "{} tries", tries.len());
         }
     }
 }

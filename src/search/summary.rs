@@ -145,29 +145,27 @@ impl Point {
 
     /// What kept it from holding the objective.
     fn limited_by(&self) -> String {
-        let mut text = format!("At {}/s {}.", self.target_rps, self.missed());
+        let missed = format!("At {}/s {}.", self.target_rps, self.missed());
         if self.limit.fell_short && !self.limit.text.is_empty() {
-            return text + " " + &self.limit.text;
+            return format!("{missed} {}", self.limit.text);
         }
         let parts = [
             ("were made late", self.schedule_lag_ms),
             ("waited to be sent", self.queue_time_ms),
             ("waited for the answer", self.service_time_ms),
         ];
-        if let Some((what, times)) = parts.into_iter().max_by(|a, b| a.1.p99.total_cmp(&b.1.p99)) {
-            text += &format!(" Records {what}: {} ms in the 99th percentile.", times.p99);
-        }
+        let longest = parts.into_iter().max_by(|a, b| a.1.p99.total_cmp(&b.1.p99));
+        let longest =
+            longest.map(|(what, times)| format!("Records {what}: {} ms in the 99th percentile.", times.p99));
         let shares = [
             (self.limit.shard_limit_share, "their shard's limit"),
             (self.limit.in_flight_share, "room in flight"),
         ];
-        for (share, what) in shares {
-            if share > 0.5 {
-                text +=
-                    &format!(" All that waited, waited for {what} for {:.0} % of the time.", share * 100.0);
-            }
-        }
-        text
+        let waits = shares.iter().filter(|(share, _)| *share > 0.5).map(|(share, what)| {
+            format!("All that waited, waited for {what} for {:.0} % of the time.", share * 100.0)
+        });
+        let sentences: Vec<String> = [missed].into_iter().chain(longest).chain(waits).collect();
+        sentences.join(" ")
     }
 }
 
