@@ -1,7 +1,9 @@
 //! The command line: flags made from the table of settings, nothing more.
 
 use crate::config::{Raw, Source};
+use crate::plan::SET_BY_SEARCH;
 use crate::settings::{Key, SETTINGS, Setting};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,10 +11,21 @@ use std::path::PathBuf;
 /// What the command line says.
 #[derive(Debug)]
 pub struct Cli {
+    /// What is to be done.
+    pub task: Task,
     /// The configuration file.
     pub config: Option<PathBuf>,
     /// The settings given as flags.
     pub flags: Vec<(Key, Raw)>,
+}
+
+/// What tickgen is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Offer a load: no subcommand.
+    Run,
+    /// Find the highest rate that holds an objective: `search`.
+    Search,
 }
 
 const ABOUT: &str = "Offers a Kinesis stream a load, exactly as scheduled, and accounts for every record.";
@@ -23,20 +36,56 @@ Sizes are bytes, or with KiB, MiB or GiB; times need a unit: ms, s, m or h.
 Exit codes: 0 done, thresholds met; 1 the run failed; 2 bad usage or configuration, nothing sent; \
 99 a threshold missed.";
 
+const ABOUT_SEARCH: &str = "Finds the highest rate that holds an objective.";
+const AFTER_SEARCH: &str = "The flags of the first group are TICKGEN_SEARCH_* variables and search-* keys. \
+Every rate is offered like a run, so its flags are those of tickgen --help, but for those that the search \
+sets itself and --to FILE.
+
+Exit codes: 0 found; 1 the search failed; 2 bad usage or configuration, nothing sent; 99 the objective is \
+not held even at --from.";
+
 /// The command.
 #[must_use]
 pub fn command() -> Command {
-    let config = Arg::new("config")
-        .long("config")
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .help("Read settings from this TOML file [env: TICKGEN_CONFIG]");
+    let search = Command::new("search")
+        .about(ABOUT_SEARCH)
+        .after_help(AFTER_SEARCH)
+        .arg(config_argument())
+        .args(SETTINGS.iter().filter(|(_, setting)| setting.is_of_search()).map(|(_, one)| argument(one)))
+        .args(of_runs().filter(|(key, _)| *key != Key::To).map(|(key, setting)| {
+            // Still taken, so that they are refused with a reason.
+            argument(setting).hide(SET_BY_SEARCH.iter().any(|(set, _)| set == key))
+        }));
     Command::new("tickgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .after_help(AFTER)
-        .arg(config)
-        .args(SETTINGS.iter().map(|(_, setting)| argument(setting)))
+        .arg(config_argument())
+        .args(of_runs().map(|(_, setting)| argument(setting)))
+        .args(only_of_search().map(|setting| argument(setting).hide(true)))
+        .subcommand(search)
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+}
+
+/// The settings of a run.
+fn of_runs() -> impl Iterator<Item = &'static (Key, Setting)> {
+    SETTINGS.iter().filter(|(_, setting)| !setting.is_of_search())
+}
+
+/// The settings of a search whose flags no run has: they are taken from a run's command line, too, so that
+/// they are refused with a reason.
+fn only_of_search() -> impl Iterator<Item = &'static Setting> {
+    let flag_of_runs = |flag| of_runs().any(|(_, setting)| setting.flag() == flag);
+    SETTINGS.iter().map(|(_, one)| one).filter(move |one| one.is_of_search() && !flag_of_runs(one.flag()))
+}
+
+fn config_argument() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Read settings from this TOML file [env: TICKGEN_CONFIG]")
 }
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -45,7 +94,7 @@ fn argument(setting: &'static Setting) -> Arg {
         default => format!(" [default: {default}]"),
     };
     let arg = Arg::new(setting.name)
-        .long(setting.name)
+        .long(setting.flag())
         .value_name(setting.value)
         .help(format!("{}{default}", setting.help))
         .help_heading(setting.group);
@@ -64,12 +113,25 @@ fn argument(setting: &'static Setting) -> Arg {
 /// Usage errors, and the texts of `--help` and `--version`, as clap makes them.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
-    Ok(Cli { config: matches.get_one("config").cloned(), flags: flags(&matches) })
+    let (task, matches) = match matches.subcommand() {
+        Some((_, of_search)) => (Task::Search, of_search),
+        None => (Task::Run, &matches),
+    };
+    let given = |setting: &&Setting| matches.contains_id(setting.name);
+    if task == Task::Run
+        && let Some(setting) = only_of_search().find(given)
+    {
+        let problem = format!("--{0} is for a search: tickgen search --{0} ...", setting.flag());
+        return Err(command().error(ErrorKind::ArgumentConflict, problem));
+    }
+    Ok(Cli { task, config: matches.get_one("config").cloned(), flags: flags(matches) })
 }
 
 fn flags(matches: &ArgMatches) -> Vec<(Key, Raw)> {
     let given = |(key, setting): &(Key, Setting)| {
-        let texts: Vec<String> = matches.get_many::<String>(setting.name)?.cloned().collect();
+        // Each command has flags of its own; one that it does not have is not given.
+        let texts = matches.try_get_many::<String>(setting.name).ok()??;
+        let texts: Vec<String> = texts.cloned().collect();
         Some((*key, Raw { texts, source: Source::Flag }))
     };
     SETTINGS.iter().filter_map(given).collect()

@@ -80,7 +80,10 @@ impl fmt::Display for ConfigError {
         };
         let value = texts.join(", ");
         match source {
-            Source::Flag => write!(f, "--{name} {value}: {problem}"),
+            Source::Flag => {
+                let flag = Key::named(name).map_or(name.as_str(), |key| key.setting().flag());
+                write!(f, "--{flag} {value}: {problem}")
+            }
             Source::Variable => {
                 let variable = Key::named(name).map_or_else(|| name.clone(), |key| key.setting().variable());
                 write!(f, "{variable}={value}: {problem}")
@@ -158,6 +161,11 @@ impl Settings {
             (load.name.clone(), own)
         };
         self.loads.iter().map(of).collect()
+    }
+
+    /// Takes settings of the whole run back to their defaults.
+    pub(crate) fn reset(&mut self, keys: &[Key]) {
+        self.values.extend(keys.iter().map(|key| (*key, default(key.setting().default))));
     }
 
     /// The value of a setting as it was given.

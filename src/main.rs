@@ -3,11 +3,12 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tickgen::cli::{self, Cli};
+use tickgen::cli::{self, Cli, Task};
 use tickgen::config::{ConfigError, Settings};
 use tickgen::observe::{Summary, init_logs};
-use tickgen::plan::{Plan, WriteTo};
-use tickgen::run::{RunError, Stops, run};
+use tickgen::plan::{Output, Plan, SearchPlan, WriteTo};
+use tickgen::run::{RunError, Stops, run, search};
+use tickgen::search::{SearchSummary, Verdict};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
 
@@ -28,24 +29,26 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
+    let output = plan.output();
     // With --quiet only what went wrong is told.
-    let log_level =
-        if plan.output.quiet { plan.output.log_level.min(Level::WARN) } else { plan.output.log_level };
-    init_logs(log_level, plan.output.log_json);
+    init_logs(
+        if output.quiet { output.log_level.min(Level::WARN) } else { output.log_level },
+        output.log_json,
+    );
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("no threads to run on: {error}")),
     };
     let ended = runtime.block_on(async {
         match Signals::listen() {
-            Ok(signals) => run(&plan, signals).await.map_err(Failure::Run),
+            Ok(signals) => plan.carry_out(signals).await.map_err(Failure::Run),
             Err(error) => Err(Failure::Signals(error)),
         }
     });
     // Tasks that hang in the kernel must not hold the exit.
     runtime.shutdown_background();
     match ended {
-        Ok(summary) => report(&plan, &summary),
+        Ok(summary) => report(plan.output(), &summary),
         Err(Failure::Run(RunError::Plan(mistake))) => {
             tell(&format!("error: {mistake}\n\nNothing was sent.\n"));
             ExitCode::from(BAD_USAGE)
@@ -60,15 +63,79 @@ enum Failure {
     Signals(std::io::Error),
 }
 
-fn plan(cli: Cli) -> Result<Plan, Vec<String>> {
+/// What is to be done.
+enum Planned {
+    Run(Plan),
+    Search(SearchPlan),
+}
+
+/// What came of it.
+enum Done {
+    Run(Box<Summary>),
+    Search(Box<SearchSummary>),
+}
+
+impl Planned {
+    fn new(task: Task, settings: &Settings) -> Result<Self, Vec<ConfigError>> {
+        let random_seed = u64::from(rand::random::<u32>());
+        match task {
+            Task::Run => Plan::new(settings, random_seed).map(Self::Run),
+            Task::Search => SearchPlan::new(settings, random_seed).map(Self::Search),
+        }
+    }
+
+    fn output(&self) -> &Output {
+        match self {
+            Self::Run(plan) => &plan.output,
+            Self::Search(plan) => &plan.runs().output,
+        }
+    }
+
+    async fn carry_out(&self, stops: impl Stops) -> Result<Done, RunError> {
+        match self {
+            Self::Run(plan) => run(plan, stops).await.map(Box::new).map(Done::Run),
+            Self::Search(plan) => search(plan, stops).await.map(Box::new).map(Done::Search),
+        }
+    }
+}
+
+impl Done {
+    fn json(&self) -> serde_json::Result<Vec<u8>> {
+        match self {
+            Self::Run(summary) => serde_json::to_vec_pretty(summary),
+            Self::Search(summary) => serde_json::to_vec_pretty(summary),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Run(summary) => summary.to_string(),
+            Self::Search(summary) => summary.to_string(),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Run(summary) if summary.failed() => RUN_FAILED,
+            Self::Run(summary) if !summary.passed() => THRESHOLD_MISSED,
+            Self::Run(_) => 0,
+            Self::Search(summary) => match summary.verdict {
+                Verdict::Found | Verdict::HeldThroughout => 0,
+                Verdict::NeverHeld => THRESHOLD_MISSED,
+                Verdict::Stopped | Verdict::Failed => RUN_FAILED,
+            },
+        }
+    }
+}
+
+fn plan(cli: Cli) -> Result<Planned, Vec<String>> {
     let mut mistakes = Vec::new();
     let file = read_config(cli.config, &mut mistakes);
     let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     let (settings, more) = Settings::layer(file, variables(&mut mistakes), cli.flags);
     mistakes.extend(more);
-    let plan = Plan::new(&settings, u64::from(rand::random::<u32>()));
-    match plan {
-        Ok(plan) if mistakes.is_empty() => match check_summary(plan.output.summary.as_ref()) {
+    match Planned::new(cli.task, &settings) {
+        Ok(plan) if mistakes.is_empty() => match check_summary(plan.output().summary.as_ref()) {
             Ok(()) => return Ok(plan),
             Err(mistake) => mistakes.push(mistake),
         },
@@ -117,25 +184,19 @@ fn check_summary(summary: Option<&WriteTo>) -> Result<(), ConfigError> {
     opened.map(drop).map_err(|error| ConfigError::elsewhere(format!("--summary {}", path.display()), error))
 }
 
-fn report(plan: &Plan, summary: &Summary) -> ExitCode {
-    let written = plan.output.summary.as_ref().map_or(Ok(()), |to| write_summary(to, summary));
-    if !plan.output.quiet {
-        tell(&summary.to_string());
+fn report(output: &Output, summary: &Done) -> ExitCode {
+    let written = output.summary.as_ref().map_or(Ok(()), |to| write_summary(to, summary));
+    if !output.quiet {
+        tell(&summary.text());
     }
     if let Err(error) = written {
         return failed(&format!("the summary could not be written: {error}"));
     }
-    if summary.failed() {
-        ExitCode::from(RUN_FAILED)
-    } else if summary.passed() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(THRESHOLD_MISSED)
-    }
+    ExitCode::from(summary.exit_code())
 }
 
-fn write_summary(to: &WriteTo, summary: &Summary) -> std::io::Result<()> {
-    let mut json = serde_json::to_vec_pretty(summary)?;
+fn write_summary(to: &WriteTo, summary: &Done) -> std::io::Result<()> {
+    let mut json = summary.json()?;
     json.push(b'\n');
     match to {
         WriteTo::Stdout => std::io::stdout().write_all(&json),

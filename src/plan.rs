@@ -16,9 +16,11 @@ mod drill;
 mod load;
 mod parse;
 mod reader;
+mod search;
 
 pub use drill::{Drill, DrillTask};
 pub use load::{LoadPlan, Offer, ReplayPlan};
+pub use search::{SET_BY_SEARCH, SearchPlan};
 
 /// What a run does.
 #[derive(Clone, Debug)]
@@ -173,6 +175,9 @@ impl Reader<'_> {
                 self.refuse(Key::Threshold, format!("{}: no [[load]] has that name", threshold.text()));
             }
         }
+        let mut output = output?;
+        let open_loops = loads.iter().filter(|load| load.is_open_loop()).map(|load| load.name.as_str());
+        output.thresholds = Threshold::with_defaults(&output.thresholds, open_loops);
         Some(Plan {
             loads,
             target: target?,
@@ -182,7 +187,7 @@ impl Reader<'_> {
             max_connections: usize::try_from(max_connections?).ok()?,
             connect_timeout: Duration::from_nanos(connect_timeout?),
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
-            output: output?,
+            output,
         })
     }
 
@@ -404,7 +409,8 @@ mod tests {
         assert_eq!(load.shard_limit, ShardLimiting::Auto);
         assert_eq!(load.retry.record_ttl, 30_000_000_000);
         assert_eq!(plan.bounds.bytes, 32 << 20);
-        assert!(plan.output.thresholds.is_empty());
+        let thresholds: Vec<_> = plan.output.thresholds.iter().map(Threshold::text).collect();
+        assert_eq!(thresholds, ["achieved_rps >= 99%", "lost == 0"]);
     }
 
     #[test]

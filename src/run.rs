@@ -5,6 +5,7 @@ mod drill;
 mod engines;
 mod lines;
 mod replay;
+mod search;
 
 use crate::admin::{self, Admin};
 #[cfg(feature = "embedded")]
@@ -27,6 +28,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+pub use search::search;
 
 /// Why a run came to no summary.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,12 @@ pub trait Stops {
     fn next(&mut self) -> impl Future<Output = ()> + Send;
 }
 
+impl<S: Stops> Stops for &mut S {
+    fn next(&mut self) -> impl Future<Output = ()> + Send {
+        (**self).next()
+    }
+}
+
 /// Runs the plan to its end.
 ///
 /// # Errors
@@ -73,23 +82,28 @@ pub trait Stops {
 pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError> {
     let mut rest = Rest::default();
     let admin = listen(plan, &mut rest).await?;
+    let (records, to) = reach(plan, &mut stops).await?;
+    let summary = offer(plan, &to, records, &admin, stops, &mut rest).await;
+    rest.tasks.shutdown().await;
+    Ok(summary)
+}
+
+/// Reaches where the loads go, and refuses what it cannot take. Nothing is offered yet.
+async fn reach(plan: &Plan, stops: &mut impl Stops) -> Result<(Vec<Records>, Destinations), RunError> {
     let sources: Vec<Source> = plan.loads.iter().map(engines::source).collect::<Result<_, _>>()?;
     let (feeds, to) = tokio::select! {
-        begun = begin(plan, &sources) => begun?,
+        opened = open(plan, &sources) => opened?,
         () = stops.next() => return Err(RunError::Stopped),
     };
     for ((load, source), to) in plan.loads.iter().zip(&sources).zip(&to.loads) {
         engines::check(load, source, to)?;
         drill::check(&plan.drills, to.info.on_demand).map_err(RunError::Plan)?;
     }
-    let records = sources.into_iter().zip(feeds).collect();
-    let summary = offer(plan, &to, records, &admin, stops, &mut rest).await;
-    rest.tasks.shutdown().await;
-    Ok(summary)
+    Ok((sources.into_iter().zip(feeds).collect(), to))
 }
 
 /// Opens the files to replay, which may be pipes that nobody writes to yet, and reaches the streams.
-async fn begin(plan: &Plan, sources: &[Source]) -> Result<(Vec<Option<Replay>>, Destinations), RunError> {
+async fn open(plan: &Plan, sources: &[Source]) -> Result<(Vec<Option<Replay>>, Destinations), RunError> {
     let mut feeds = Vec::new();
     for load in plan.loads.clone() {
         let target = plan.target.clone();
@@ -128,14 +142,25 @@ impl Rest {
     }
 }
 
-async fn offer(
+/// What the records of a load are, and what is read meanwhile if they are replayed.
+type Records = (Source, Option<Replay>);
+
+/// Loads that are being offered.
+struct Underway {
+    start: Instant,
+    producer: Producer,
+    observer: Observer,
+    judge: Judge,
+}
+
+/// Starts to offer the loads. What runs beside the producer is left in `rest`.
+fn begin(
     plan: &Plan,
     to: &Destinations,
-    mut records: Vec<(Source, Option<Replay>)>,
+    mut records: Vec<Records>,
     admin: &Admin,
-    stops: impl Stops,
     rest: &mut Rest,
-) -> Summary {
+) -> Underway {
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
     let unix = started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0);
@@ -147,26 +172,37 @@ async fn offer(
     let engines = engines
         .map(|((load, to), records)| (engines::engine(load, to, records, Arc::clone(&room)), to.to.clone()))
         .collect();
-    let mut producer = Producer::start(engines, start, plan.drain_timeout);
-    let facts = facts(plan, to, started_at);
-    tell_loads(&facts, to);
-    let judge = Judge::new(&plan.output.thresholds, facts);
+    let producer = Producer::start(engines, start, plan.drain_timeout);
     let observer = producer.observer();
     admin.begin(Metrics::new(gauges(plan, to)), observer.clone());
-    if !plan.output.quiet {
-        let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
-        rest.spawn(show_progress(Progress::new(span), observer.clone()));
-    }
-    let steering = producer.steering();
-    for (to, map) in to.loads.iter().zip(steering.maps()) {
+    for (to, map) in to.loads.iter().zip(producer.steering().maps()) {
         if let Some(client) = to.to.client() {
             rest.spawn(keep_map(client.clone(), map.clone()));
         }
+    }
+    let judge = Judge::new(plan.output.thresholds.clone(), facts(plan, to, started_at));
+    Underway { start, producer, observer, judge }
+}
+
+async fn offer(
+    plan: &Plan,
+    to: &Destinations,
+    records: Vec<Records>,
+    admin: &Admin,
+    stops: impl Stops,
+    rest: &mut Rest,
+) -> Summary {
+    let Underway { start, mut producer, observer, judge } = begin(plan, to, records, admin, rest);
+    tell_loads(judge.facts(), to);
+    if !plan.output.quiet {
+        let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
+        rest.spawn(show_progress(Progress::new(span), observer.clone()));
     }
     let (abort, mut missed) = watch::channel(None);
     if let Some(after) = plan.output.abort_after {
         rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), abort));
     }
+    let steering = producer.steering();
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
     let finished = drills.during(finish(&mut producer, &steering, stops, &mut missed)).await;
     let error = finished.fatal.map(|error| error.to_string());

@@ -4,7 +4,7 @@
 /// A setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Its name: the flag `--name`, the key `name` and, in capitals with underscores, the variable
+    /// Its name: the flag `--name` (but see [`Setting::flag`]), the key `name` and, in capitals with underscores, the variable
     /// `TICKGEN_NAME`.
     pub name: &'static str,
     /// Its default as text; empty: not set.
@@ -30,6 +30,18 @@ impl Setting {
     #[must_use]
     pub fn is_per_load(&self) -> bool {
         matches!(self.group, "Load" | "Producer") || self.name == "stream"
+    }
+
+    /// Its flag, without the dashes. Those of `tickgen search` leave out what its name begins with.
+    #[must_use]
+    pub fn flag(&self) -> &'static str {
+        self.name.strip_prefix("search-").unwrap_or(self.name)
+    }
+
+    /// Whether it is for `tickgen search` alone.
+    #[must_use]
+    pub fn is_of_search(&self) -> bool {
+        self.group == "Search"
     }
 
     /// Its environment variable.
@@ -149,6 +161,20 @@ settings! {
         DrainTimeout "drain-timeout" = "10s", "TIME";
             "Longest wait at the end for what is on its way"
     }
+    "Search" {
+        SearchSlo "search-slo" = "", "CONDITIONS";
+            "The objective: conditions as of --threshold, joined by and"
+        SearchFrom "search-from" = "100", "N";
+            "Records per second to begin with"
+        SearchTo "search-to" = "1000000", "N";
+            "Records per second to try at most"
+        SearchStepDuration "search-step-duration" = "15s", "TIME";
+            "Measure each rate for this time"
+        SearchStepWarmup "search-step-warmup" = "2s", "TIME";
+            "Offer each rate for this time before measuring it"
+        SearchPrecision "search-precision" = "1%", "PERCENT";
+            "How close the highest rate that holds and the lowest that does not must come"
+    }
     "Output" {
         Warmup "warmup" = "0s", "TIME";
             "Offer the loads for this time before measuring them"
@@ -204,5 +230,7 @@ mod tests {
     #[test]
     fn variables_are_the_names_in_capitals() {
         assert_eq!(Key::EndpointUrl.setting().variable(), "TICKGEN_ENDPOINT_URL");
+        let slo = Key::SearchSlo.setting();
+        assert_eq!((slo.flag(), slo.variable().as_str()), ("slo", "TICKGEN_SEARCH_SLO"));
     }
 }

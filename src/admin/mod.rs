@@ -11,12 +11,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
 
-/// What the routes show: nothing until the load begins.
+/// What the routes show: nothing until the load begins, then the last load that began.
 #[derive(Clone, Debug, Default)]
-pub struct Admin(Arc<OnceLock<Load>>);
+pub struct Admin(Arc<RwLock<Option<Arc<Load>>>>);
 
 #[derive(Debug)]
 struct Load {
@@ -27,8 +27,12 @@ struct Load {
 impl Admin {
     /// Shows the load from now on.
     pub fn begin(&self, metrics: Metrics, observer: Observer) {
-        // A second load would be a mistake of the caller's; the first stays shown.
-        let _ = self.0.set(Load { metrics, observer });
+        let load = Arc::new(Load { metrics, observer });
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(load);
+    }
+
+    fn load(&self) -> Option<Arc<Load>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -46,12 +50,12 @@ pub async fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<()> {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = admin.0.get().map(|load| load.metrics.render(&load.observer.loads()));
+    let text = admin.load().map(|load| load.metrics.render(&load.observer.loads()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.unwrap_or_default())
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    match admin.0.get() {
+    match admin.load() {
         Some(load) if !load.observer.snapshot().draining => (StatusCode::OK, "ok\n"),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the load has not begun\n"),

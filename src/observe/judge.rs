@@ -40,17 +40,22 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Of a run of these facts, with the thresholds given and those that always apply.
+    /// Of a run of these facts that is to hold these thresholds.
     #[must_use]
-    pub fn new(given: &[Threshold], facts: RunFacts) -> Self {
+    pub fn new(thresholds: Vec<Threshold>, facts: RunFacts) -> Self {
         let mut streams: Vec<String> = Vec::new();
         for load in &facts.loads {
             if !streams.contains(&load.stream) {
                 streams.push(load.stream.clone());
             }
         }
-        let open_loops = facts.loads.iter().filter(|load| load.open_loop).map(|load| load.name.as_str());
-        Self { thresholds: Threshold::with_defaults(given, open_loops), facts, streams }
+        Self { facts, streams, thresholds }
+    }
+
+    /// What is known of the run besides its counts.
+    #[must_use]
+    pub fn facts(&self) -> &RunFacts {
+        &self.facts
     }
 
     /// The first threshold that does not hold for a run that is under way, as it is now. Those that only
@@ -160,7 +165,7 @@ pub(super) mod tests {
             loads: names.iter().map(load).collect(),
         };
         let thresholds: Vec<_> = thresholds.iter().map(|t| Threshold::parse(t).unwrap()).collect();
-        Judge::new(&thresholds, facts)
+        Judge::new(thresholds, facts)
     }
 
     fn summary(thresholds: &[&str]) -> Summary {

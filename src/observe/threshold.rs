@@ -118,6 +118,29 @@ impl Threshold {
         Ok(Self { text: text.trim().to_owned(), figure: name.to_owned(), operator, bound })
     }
 
+    /// Reads conditions joined by the word `and`.
+    ///
+    /// # Errors
+    /// With the place at which the whole text goes wrong.
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, ThresholdError> {
+        let is_apart = |c: Option<char>| c.is_none_or(char::is_whitespace);
+        let joins = text.match_indices("and").map(|(at, word)| (at, at + word.len())).filter(|(at, end)| {
+            is_apart(text[..*at].chars().next_back()) && is_apart(text[*end..].chars().next())
+        });
+        let mut start = 0;
+        let mut conditions = Vec::new();
+        for (end, next) in joins.chain([(text.len(), text.len())]) {
+            let condition = Self::parse(&text[start..end]).map_err(|error| ThresholdError {
+                text: text.to_owned(),
+                at: start + error.at,
+                ..error
+            })?;
+            conditions.push(condition);
+            start = next;
+        }
+        Ok(conditions)
+    }
+
     /// The thresholds of a run: those given, and of those that always apply the ones that are not replaced
     /// by one on the same figure. `open_loops`: the names of the loads that have a target rate. Each of
     /// several has to hold its own; one on the rate of all together replaces those.
@@ -228,6 +251,30 @@ mod tests {
     }
 
     #[test]
+    fn conditions_are_joined_by_and() {
+        let texts = |text: &str| -> Vec<String> {
+            Threshold::parse_all(text).unwrap().iter().map(|one| one.text().to_owned()).collect()
+        };
+        assert_eq!(texts(" lost==0 "), ["lost==0"]);
+        assert_eq!(
+            texts("response_time_ms.p99 < 200 and error_ratio < 0.01%\nand lost == 0"),
+            ["response_time_ms.p99 < 200", "error_ratio < 0.01%", "lost == 0"]
+        );
+        for (text, at) in [
+            ("lost == 0 and p99 < 5", 14),
+            ("lost == 0 and", 13),
+            ("and lost == 0", 0),
+            ("lost == 0 and lost == x and lost == 0", 22),
+            ("lost == 0 or lost == 1", 8),
+            ("lost == 0and lost == 1", 8),
+            ("  ", 2),
+        ] {
+            let error = Threshold::parse_all(text).unwrap_err();
+            assert_eq!((error.at, error.text.as_str()), (at, text), "{error}");
+        }
+    }
+
+    #[test]
     fn a_given_threshold_replaces_the_standing_one_on_its_figure() {
         let texts = |given: &[&str], open: &[&str]| -> Vec<String> {
             let given: Vec<_> = given.iter().map(|t| Threshold::parse(t).unwrap()).collect();
@@ -250,7 +297,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(text in "\\PC{0,40}") {
-            if let Err(error) = Threshold::parse(&text) {
+            if let Err(error) = Threshold::parse_all(&text) {
                 let _ = error.to_string();
             }
         }

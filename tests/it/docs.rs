@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tickgen::config::{Settings, Source};
+use tickgen::load::Rate;
 use tickgen::observe::{
     DrillSummary, Judge, LoadFacts, METRICS, RunFacts, StoppedBy, Threshold, WindowSummary, figures,
 };
 use tickgen::plan::Plan;
 use tickgen::producer::{Snapshot, Window};
+use tickgen::search::{Answer, Point, SearchFacts, SearchSummary, Verdict};
 use tickgen::settings::SETTINGS;
 use tickgen::tick::{EventTime, Keys, Market, Source as Records, Template, TemplateText, Ticks, TimeZone};
 
@@ -37,7 +39,11 @@ fn config_toml_is_exactly_the_defaults() {
 fn every_setting_is_in_the_readme() {
     let readme = repository_file("README.md");
     for (_, setting) in SETTINGS {
-        assert!(readme.contains(&format!("`--{}", setting.name)), "--{} is not in README.md", setting.name);
+        assert!(
+            readme.contains(&format!("`--{}", setting.flag())),
+            "--{} is not in README.md",
+            setting.flag()
+        );
     }
     for figure in figures() {
         let name = figure.split('.').next().unwrap_or_default();
@@ -80,7 +86,7 @@ fn summary() -> Value {
         started_at: "2026-11-22T18:54:00Z".into(),
         loads: vec![load("a"), load("b")],
     };
-    let judge = Judge::new(&[Threshold::parse("lost == 0").unwrap()], facts);
+    let judge = Judge::new(vec![Threshold::parse("lost == 0").unwrap()], facts);
     let loads = [Arc::new(Snapshot::empty()), Arc::new(Snapshot::empty())];
     let mut summary =
         serde_json::to_value(judge.summary(&loads, StoppedBy::Signal, Some("e".into()), None)).unwrap();
@@ -150,6 +156,10 @@ pub(crate) fn summary_schema() -> Value {
     serde_json::from_str(&repository_file("docs/summary.schema.json")).unwrap()
 }
 
+pub(crate) fn search_schema() -> Value {
+    serde_json::from_str(&repository_file("docs/search.schema.json")).unwrap()
+}
+
 #[test]
 fn the_summary_fits_its_schema_and_the_schema_fits_the_summary() {
     let schema = summary_schema();
@@ -164,6 +174,58 @@ fn the_summary_fits_its_schema_and_the_schema_fits_the_summary() {
     for (name, property) in schema["properties"].as_object().unwrap() {
         assert!(property["description"].is_string(), "{name} has no description");
     }
+}
+
+/// Summaries of a search with something in every field.
+fn searches() -> [Value; 2] {
+    let facts = SearchFacts {
+        started_at: "2026-11-22T18:54:00Z".into(),
+        stream: "s".into(),
+        seed: 1,
+        objective: vec!["lost == 0".into()],
+        from_rps: 100.0,
+        to_rps: 200.0,
+        precision: 0.01,
+        step_s: 15.0,
+        warmup_s: 2.0,
+    };
+    let load = LoadFacts {
+        name: String::new(),
+        seed: 1,
+        stream: "s".into(),
+        constant_rps: Some(100.0),
+        open_loop: true,
+    };
+    let run = RunFacts { run_id: "r".into(), started_at: facts.started_at.clone(), loads: vec![load] };
+    let judge = Judge::new(vec![Threshold::parse("acked > 0").unwrap()], run);
+    let run = judge.summary(&[Arc::new(Snapshot::empty())], StoppedBy::Threshold, None, None);
+    let rate: Rate = "100".parse().unwrap();
+    let points = vec![Point::new(rate, &run, true)];
+    let found = Answer::Found { holds: rate, fails: rate };
+    let found = SearchSummary::answered(facts.clone(), found, points);
+    let failed = SearchSummary::without_answer(facts, Verdict::Failed, Some("e".into()), Vec::new());
+    [found, failed].map(|summary| serde_json::to_value(summary).unwrap())
+}
+
+#[test]
+fn the_summary_of_a_search_fits_its_schema_and_the_schema_fits_the_summary() {
+    let schema = search_schema();
+    for search in searches() {
+        assert_eq!(violations(&schema, &search, ""), [] as [String; 0]);
+    }
+    let fields = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let required = |schema: &Value| -> BTreeSet<String> {
+        schema["required"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+    };
+    let search = &searches()[0];
+    for (schema, value) in
+        [(&schema, search), (&schema["properties"]["points"]["items"], &search["points"][0])]
+    {
+        assert_eq!((fields(&schema["properties"]), required(schema)), (fields(value), fields(value)));
+    }
+    let mut wrong = search.clone();
+    wrong["verdict"] = "perhaps".into();
+    assert_eq!(violations(&schema, &wrong, "").len(), 1);
 }
 
 #[test]

@@ -1,0 +1,314 @@
+use super::Answer;
+use crate::load::Rate;
+use crate::observe::{Limit, Summary, ThresholdResult, TimeSummary};
+use serde::Serialize;
+use std::fmt;
+
+/// The version of the schema, docs/search.schema.json.
+pub const SEARCH_SCHEMA_VERSION: u32 = 1;
+
+/// The result of a search.
+#[derive(Clone, Debug, Serialize)]
+pub struct SearchSummary {
+    /// The version of this form.
+    pub schema_version: u32,
+    /// The version of tickgen.
+    pub tickgen_version: &'static str,
+    /// What was asked.
+    #[serde(flatten)]
+    pub facts: SearchFacts,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// The highest rate found to hold the objective, in records per second.
+    pub knee_rps: Option<f64>,
+    /// The lowest rate found not to hold it.
+    pub fails_at_rps: Option<f64>,
+    /// What kept that rate from holding it, in a sentence or two.
+    pub limited_by: Option<String>,
+    /// The error that ended the search.
+    pub error: Option<String>,
+    /// Every rate tried, in order.
+    pub points: Vec<Point>,
+}
+
+/// What is known of a search besides its results.
+#[derive(Clone, Debug, Serialize)]
+pub struct SearchFacts {
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// The stream's name or ARN.
+    pub stream: String,
+    /// The seed of the first point; the next has the next.
+    pub seed: u64,
+    /// The conditions that a rate must meet.
+    pub objective: Vec<String>,
+    /// The rate to begin with, in records per second.
+    pub from_rps: f64,
+    /// The highest rate to try, in records per second.
+    pub to_rps: f64,
+    /// How close the two ends of the answer must come (0.01 = 1 %).
+    pub precision: f64,
+    /// Seconds for which a rate is measured.
+    pub step_s: f64,
+    /// Seconds for which it is offered before that.
+    pub warmup_s: f64,
+}
+
+/// What came of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The knee was found.
+    Found,
+    /// Every rate tried holds the objective, the highest too.
+    HeldThroughout,
+    /// Not even the lowest rate holds it.
+    NeverHeld,
+    /// A signal ended the search.
+    Stopped,
+    /// An error ended the search.
+    Failed,
+}
+
+/// One rate, offered once.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// The rate offered, in records per second.
+    pub target_rps: f64,
+    /// Records per second that were acked in time.
+    pub achieved_rps: f64,
+    /// Whether the objective was held.
+    pub held: bool,
+    /// Whether it ended before its time, as nothing that could still come would have held the objective.
+    /// Its figures are of that moment: what still waited then is not in them.
+    pub ended_early: bool,
+    /// Seconds for which it was measured.
+    pub measured_s: f64,
+    /// Acked records by the time from their intended start to the answer.
+    pub response_time_ms: TimeSummary,
+    /// The part of it until they were made.
+    pub schedule_lag_ms: TimeSummary,
+    /// The part of it in which they waited to be sent.
+    pub queue_time_ms: TimeSummary,
+    /// The part of it from there to the answer.
+    pub service_time_ms: TimeSummary,
+    /// Throttled over answered entries.
+    pub throttled_ratio: f64,
+    /// Lost over generated records.
+    pub error_ratio: f64,
+    /// Records that fell due and were not made.
+    pub dropped: u64,
+    /// The conditions, and whether each was met.
+    pub objective: Vec<ThresholdResult>,
+    /// What kept the load from its target, if it fell short.
+    pub limit: Limit,
+}
+
+impl Point {
+    /// The point of a run at `target`.
+    #[must_use]
+    pub fn new(target: Rate, run: &Summary, ended_early: bool) -> Self {
+        let figures = &run.figures;
+        Self {
+            target_rps: target.per_second(),
+            achieved_rps: figures.achieved_rps,
+            held: run.passed() && !ended_early,
+            ended_early,
+            measured_s: (figures.schedule_s - figures.warmup_s).max(0.0),
+            response_time_ms: figures.response_time_ms,
+            schedule_lag_ms: figures.schedule_lag_ms,
+            queue_time_ms: figures.queue_time_ms,
+            service_time_ms: figures.service_time_ms,
+            throttled_ratio: figures.throttled_ratio,
+            error_ratio: figures.error_ratio,
+            dropped: figures.dropped,
+            objective: run.thresholds.clone(),
+            limit: figures.limit.clone(),
+        }
+    }
+
+    /// What it missed and what limited it, in a few words; empty if it held.
+    fn missed(&self) -> String {
+        let missed: Vec<String> = self
+            .objective
+            .iter()
+            .filter(|condition| !condition.passed)
+            .map(|condition| format!("{} is {}", condition.expr, rounded(condition.value)))
+            .collect();
+        let early = if self.ended_early {
+            format!(" (ended after {:.1} s, past hope)", self.measured_s)
+        } else {
+            String::new()
+        };
+        missed.join(", ") + &early
+    }
+
+    /// What kept it from holding the objective.
+    fn limited_by(&self) -> String {
+        let missed = format!("At {}/s {}.", self.target_rps, self.missed());
+        if self.limit.fell_short && !self.limit.text.is_empty() {
+            return format!("{missed} {}", self.limit.text);
+        }
+        let parts = [
+            ("were made late", self.schedule_lag_ms),
+            ("waited to be sent", self.queue_time_ms),
+            ("waited for the answer", self.service_time_ms),
+        ];
+        let longest = parts.into_iter().max_by(|a, b| a.1.p99.total_cmp(&b.1.p99));
+        let longest =
+            longest.map(|(what, times)| format!("Records {what}: {} ms in the 99th percentile.", times.p99));
+        let shares = [
+            (self.limit.shard_limit_share, "their shard's limit"),
+            (self.limit.in_flight_share, "room in flight"),
+        ];
+        let waits = shares.iter().filter(|(share, _)| *share > 0.5).map(|(share, what)| {
+            format!("All that waited, waited for {what} for {:.0} % of the time.", share * 100.0)
+        });
+        let sentences: Vec<String> = [missed].into_iter().chain(longest).chain(waits).collect();
+        sentences.join(" ")
+    }
+}
+
+impl SearchSummary {
+    /// Of a search that ended by itself, with these points.
+    #[must_use]
+    pub fn answered(facts: SearchFacts, answer: Answer, points: Vec<Point>) -> Self {
+        let (verdict, holds, fails) = match answer {
+            Answer::Found { holds, fails } => (Verdict::Found, Some(holds), Some(fails)),
+            Answer::HeldThroughout(rate) => (Verdict::HeldThroughout, Some(rate), None),
+            Answer::NeverHeld(rate) => (Verdict::NeverHeld, None, Some(rate)),
+        };
+        let mut summary = Self::without_answer(facts, verdict, None, points);
+        summary.knee_rps = holds.map(Rate::per_second);
+        summary.fails_at_rps = fails.map(Rate::per_second);
+        let failed = |point: &&Point| Some(point.target_rps) == summary.fails_at_rps && !point.held;
+        summary.limited_by = summary.points.iter().rev().find(failed).map(Point::limited_by);
+        summary
+    }
+
+    /// Of a search that was ended, by a signal or an error.
+    #[must_use]
+    pub fn without_answer(
+        facts: SearchFacts,
+        verdict: Verdict,
+        error: Option<String>,
+        points: Vec<Point>,
+    ) -> Self {
+        Self {
+            schema_version: SEARCH_SCHEMA_VERSION,
+            tickgen_version: env!("CARGO_PKG_VERSION"),
+            facts,
+            verdict,
+            knee_rps: None,
+            fails_at_rps: None,
+            limited_by: None,
+            error,
+            points,
+        }
+    }
+
+    /// The points by rising rate.
+    fn by_rate(&self) -> Vec<&Point> {
+        let mut points: Vec<&Point> = self.points.iter().collect();
+        points.sort_by(|a, b| a.target_rps.total_cmp(&b.target_rps));
+        points
+    }
+}
+
+/// The heading of the points' lines.
+pub(crate) const HEADING: &str = "  offered/s    acked/s   p50 ms   p99 ms  p99.9 ms  service p99  throttled";
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (response, service) = (self.response_time_ms, self.service_time_ms);
+        write!(
+            f,
+            "{:>11} {:>10.1} {:>8.1} {:>8.1} {:>9.1} {:>12.1} {:>8.2} %  ",
+            self.target_rps,
+            self.achieved_rps,
+            response.p50,
+            response.p99,
+            response.p999,
+            service.p99,
+            self.throttled_ratio * 100.0
+        )?;
+        if self.held { f.write_str("held") } else { write!(f, "MISSED {}", self.missed()) }
+    }
+}
+
+impl fmt::Display for SearchSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "objective   {}", self.facts.objective.join(" and "))?;
+        writeln!(f, "{HEADING}")?;
+        self.by_rate().into_iter().try_for_each(|point| writeln!(f, "{point}"))?;
+        self.write_curve(f)?;
+        match self.verdict {
+            Verdict::Found => writeln!(
+                f,
+                "knee        {}/s holds the objective, {}/s does not (each tried twice)",
+                shown(self.knee_rps),
+                shown(self.fails_at_rps)
+            )?,
+            Verdict::HeldThroughout => {
+                writeln!(f, "knee        not met: {}/s (--to) holds the objective", shown(self.knee_rps))?;
+            }
+            Verdict::NeverHeld => writeln!(
+                f,
+                "knee        none: {}/s (--from) does not hold the objective",
+                shown(self.fails_at_rps)
+            )?,
+            Verdict::Stopped => writeln!(f, "knee        not found: stopped by a signal")?,
+            Verdict::Failed => {
+                writeln!(f, "knee        not found: {}", self.error.as_deref().unwrap_or("an error"))?;
+            }
+        }
+        self.limited_by.as_ref().map_or(Ok(()), |text| writeln!(f, "limited by  {text}"))
+    }
+}
+
+/// Columns of the longest response time in the curve.
+const WIDTH: f64 = 50.0;
+
+impl SearchSummary {
+    /// The curve of throughput against response time: a line for each point, its length the logarithm of
+    /// the time; to the median, on to the 99th percentile, and to the 99.9th.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to WIDTH
+    fn write_curve(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut points = self.by_rate();
+        points.retain(|point| point.response_time_ms.count > 0);
+        points.sort_by(|a, b| a.achieved_rps.total_cmp(&b.achieved_rps));
+        let longest = points.iter().map(|point| point.response_time_ms.p999).fold(1.0, f64::max);
+        let decades = (longest * 10.0).log10().max(1.0);
+        // 0.1 ms is the left edge.
+        let column = |ms: f64| ((ms.max(0.1) * 10.0).log10() / decades * WIDTH).round() as usize;
+        if !points.is_empty() {
+            writeln!(
+                f,
+                "\n    acked/s   response: = to p50, - to p99, . to p99.9; logarithm of 0.1 to {longest:.0} ms"
+            )?;
+        }
+        for point in points {
+            let times = point.response_time_ms;
+            let (p50, p99, p999) = (column(times.p50), column(times.p99), column(times.p999));
+            writeln!(
+                f,
+                "{:>11.1} {}{}{}{} {:.1} ms",
+                point.achieved_rps,
+                if point.held { "|" } else { "x" },
+                "=".repeat(p50),
+                "-".repeat(p99.saturating_sub(p50)),
+                ".".repeat(p999.saturating_sub(p99)),
+                times.p99
+            )?;
+        }
+        writeln!(f)
+    }
+}
+
+fn shown(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "?".to_owned(), |rate| rounded(rate).to_string())
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 10_000.0).round() / 10_000.0
+}

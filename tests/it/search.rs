@@ -1,0 +1,165 @@
+//! `tickgen search`: the knee of an embedded stream, the ends of a search, and what is refused.
+#![cfg(feature = "embedded")]
+
+use crate::docs::{search_schema, violations};
+use crate::harness::{finished, run, signal, start};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+
+/// The objective of the issue that asked for the search.
+const SLO: &str = "response_time_ms.p99 < 200 and error_ratio < 0.01%";
+
+fn search(flags: &[&str]) -> (i32, Value, String) {
+    run(&[&["search"], flags].concat())
+}
+
+/// Searches the knee of a stream of `shards` shards.
+fn knee(shards: u32) -> Value {
+    let [shards, from, to] = [shards, shards * 300, shards * 4_000].map(|n| n.to_string());
+    let (code, summary, stderr) = search(&[
+        "--slo",
+        SLO,
+        "--shards",
+        &shards,
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--step-duration",
+        "3s",
+        "--step-warmup",
+        "1s",
+    ]);
+    assert_eq!((code, &summary["verdict"]), (0, &"found".into()), "{stderr}");
+    assert_eq!(violations(&search_schema(), &summary, ""), [] as [String; 0]);
+    // The table, the curve and the answer.
+    for part in ["offered/s", "response: = to p50", "holds the objective", "limited by  At "] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    check_points(&summary);
+    summary
+}
+
+/// What the answer rests on was tried twice, and the search went where its results led.
+fn check_points(summary: &Value) {
+    let points = summary["points"].as_array().unwrap();
+    let times = |rate: &Value, held: bool| {
+        points.iter().filter(|point| (&point["target_rps"], &point["held"]) == (rate, &held.into())).count()
+    };
+    assert_eq!(times(&summary["knee_rps"], true), 2, "{summary:#}");
+    assert_eq!(times(&summary["fails_at_rps"], false), 2, "{summary:#}");
+    let (knee, fails) = (summary["knee_rps"].as_f64().unwrap(), summary["fails_at_rps"].as_f64().unwrap());
+    assert!(fails <= knee * 1.0101, "{summary:#}");
+    for point in points {
+        let missed = point["objective"].as_array().unwrap().iter().any(|one| one["passed"] == false);
+        if point["held"] == true {
+            assert!(!missed && point["ended_early"] == false, "{point:#}");
+        } else {
+            assert!(missed || point["ended_early"] == true, "{point:#}");
+        }
+    }
+}
+
+#[test]
+fn the_knee_of_n_shards_is_n_times_a_thousand() {
+    let off = |shards: u32| {
+        // A machine that is busy with something else can only make it less: it is asked again then.
+        let knees = (0..3).map(|_| knee(shards)["knee_rps"].as_f64().unwrap() / f64::from(shards) / 1000.0);
+        let knees: Vec<f64> = take_until(knees, |share| *share >= 0.97);
+        eprintln!("{shards} shards: {knees:?} of 1000/s each");
+        knees.last().copied().unwrap()
+    };
+    std::thread::scope(|scope| {
+        let searches = [2, 4].map(|shards| scope.spawn(move || off(shards)));
+        for search in searches {
+            let share = search.join().unwrap();
+            assert!((0.97..=1.03).contains(&share), "{share}");
+        }
+    });
+}
+
+fn take_until<T>(mut items: impl Iterator<Item = T>, done: impl Fn(&T) -> bool) -> Vec<T> {
+    let mut taken = Vec::new();
+    while let Some(item) = items.next() {
+        taken.push(item);
+        if taken.last().is_some_and(&done) {
+            break;
+        }
+    }
+    taken
+}
+
+#[test]
+fn an_objective_that_the_lowest_rate_misses_is_exit_99() {
+    // A record takes longer than a microsecond to be acked.
+    let (code, summary, stderr) = search(&["--slo", "response_time_ms.p50 < 0.001", "--from", "200"]);
+    assert_eq!((code, &summary["verdict"], &summary["knee_rps"]), (99, &"never_held".into(), &Value::Null));
+    let points = summary["points"].as_array().unwrap();
+    assert_eq!(points.len(), 2, "{summary:#}");
+    // Half of a step of 15 s is needed to know for sure.
+    assert!(points.iter().all(|point| point["ended_early"] == true), "{summary:#}");
+    assert!(points.iter().all(|point| point["measured_s"].as_f64().unwrap() > 5.0), "{summary:#}");
+    assert!(stderr.contains("200/s (--from) does not hold the objective"), "{stderr}");
+}
+
+#[test]
+fn a_limit_that_is_not_met_is_told() {
+    let flags = ["--from", "100", "--to", "200", "--step-duration", "1s", "--step-warmup", "0s"];
+    let (code, summary, stderr) = search(&[&["--slo", "lost == 0"], &flags[..]].concat());
+    assert_eq!((code, &summary["verdict"]), (0, &"held_throughout".into()), "{stderr}");
+    assert_eq!((&summary["knee_rps"], &summary["limited_by"]), (&200.0.into(), &Value::Null));
+    let rates: Vec<_> =
+        summary["points"].as_array().unwrap().iter().map(|p| p["target_rps"].clone()).collect();
+    assert_eq!(rates, [100.0, 200.0, 200.0]);
+    assert_eq!(violations(&search_schema(), &summary, ""), [] as [String; 0]);
+    assert!(stderr.contains("not met: 200/s (--to) holds the objective"), "{stderr}");
+    // Quiet is quiet.
+    let (code, _, stderr) = search(&[&["--slo", "lost == 0", "--quiet"], &flags[..]].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_signal_ends_a_search_without_an_answer() {
+    let mut child = start(&["search", "--slo", "lost == 0", "--summary", "-"]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("offered/s")));
+    signal(&child, "INT");
+    std::thread::spawn(move || lines.for_each(drop));
+    let (code, summary, _) = finished(&child.wait_with_output().unwrap());
+    assert_eq!(
+        (code, &summary["verdict"], &summary["points"]),
+        (1, &"stopped".into(), &serde_json::json!([]))
+    );
+}
+
+#[test]
+fn what_a_search_has_not_is_refused() {
+    let (code, _, stderr) = search(&[
+        "--slo",
+        "lost == 0 and p99 < 5",
+        "--rps",
+        "5",
+        "--shape",
+        "spike:base=1,peak=5,every=60s,rise=1s,hold=1s,fall=1s",
+        "--threshold",
+        "lost == 0",
+        "--drill",
+        "at=5s merge",
+    ]);
+    assert_eq!(code, 2, "{stderr}");
+    for expected in [
+        "    lost == 0 and p99 < 5\n                  ^",
+        "error: --rps 5: is set by tickgen search itself: --from and --to",
+        "error: --threshold lost == 0: is set by tickgen search itself: --slo",
+        "tickgen search offers constant rates",
+        "tickgen search needs a stream that stays as it is",
+        "Nothing was sent.",
+    ] {
+        assert!(stderr.contains(expected), "{expected}\n---\n{stderr}");
+    }
+    // A run has no objective, and a search no duration of its own.
+    let (code, _, stderr) = run(&["--slo", "lost == 0"]);
+    assert!(code == 2 && stderr.contains("--slo is for a search: tickgen search --slo"), "{stderr}");
+    let (code, _, stderr) = run(&["--rps", "5", "search", "--slo", "lost == 0"]);
+    assert!(code == 2 && stderr.contains("search"), "{stderr}");
+}
