@@ -78,9 +78,9 @@ fn the_knee_of_n_shards_is_n_times_a_thousand() {
     });
 }
 
-fn take_until<T>(mut items: impl Iterator<Item = T>, done: impl Fn(&T) -> bool) -> Vec<T> {
+fn take_until<T>(items: impl Iterator<Item = T>, done: impl Fn(&T) -> bool) -> Vec<T> {
     let mut taken = Vec::new();
-    while let Some(item) = items.next() {
+    for item in items {
         taken.push(item);
         if taken.last().is_some_and(&done) {
             break;
