@@ -245,7 +245,7 @@ impl fmt::Display for SearchSummary {
         match self.verdict {
             Verdict::Found => writeln!(
                 f,
-                "knee        {}/s holds the objective, {}/s does not (each tried twice)",
+                "knee        {}/s holds the objective, {}/s does not (both confirmed)",
                 shown(self.knee_rps),
                 shown(self.fails_at_rps)
             )?,
