@@ -1,5 +1,6 @@
 //! The command line: flags made from the table of settings, nothing more.
 
+use crate::admin::Probe;
 use crate::config::{Raw, Source};
 use crate::settings::{Key, SETTINGS, Setting};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -13,6 +14,17 @@ pub struct Cli {
     pub config: Option<PathBuf>,
     /// The settings given as flags.
     pub flags: Vec<(Key, Raw)>,
+    /// What is asked for.
+    pub task: Task,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub enum Task {
+    /// A run.
+    Run,
+    /// Whether a running tickgen is well: the one there, or the one with these settings.
+    Health(Option<Probe>),
 }
 
 const ABOUT: &str = "Offers a Kinesis stream a load, exactly as scheduled, and accounts for every record.";
@@ -37,6 +49,18 @@ pub fn command() -> Command {
         .after_help(AFTER)
         .arg(config)
         .args(SETTINGS.iter().map(|(_, setting)| argument(setting)))
+        .subcommand(health())
+        .args_conflicts_with_subcommands(true)
+}
+
+fn health() -> Command {
+    let url = Arg::new("url")
+        .value_name("URL")
+        .value_parser(Probe::parse)
+        .help("Address to ask; not given: /livez of TICKGEN_ADMIN_ADDR, or of admin-addr in TICKGEN_CONFIG");
+    Command::new("health")
+        .about("Asks a running tickgen whether it is well: exit 0, or 1 with the reason on stderr")
+        .arg(url)
 }
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -64,7 +88,11 @@ fn argument(setting: &'static Setting) -> Arg {
 /// Usage errors, and the texts of `--help` and `--version`, as clap makes them.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
-    Ok(Cli { config: matches.get_one("config").cloned(), flags: flags(&matches) })
+    let task = match matches.subcommand() {
+        Some(("health", health)) => Task::Health(health.get_one("url").cloned()),
+        _ => Task::Run,
+    };
+    Ok(Cli { config: matches.get_one("config").cloned(), flags: flags(&matches), task })
 }
 
 fn flags(matches: &ArgMatches) -> Vec<(Key, Raw)> {

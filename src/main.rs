@@ -3,13 +3,18 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tickgen::cli::{self, Cli};
+use std::time::Duration;
+use tickgen::admin::Probe;
+use tickgen::cli::{self, Cli, Task};
 use tickgen::config::{ConfigError, Settings};
 use tickgen::observe::{Summary, init_logs};
 use tickgen::plan::{Plan, WriteTo};
 use tickgen::run::{RunError, Stops, run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
+
+/// Longest wait for the answer to `tickgen health`; container runtimes wait longer.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 const RUN_FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
@@ -20,6 +25,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    if let Task::Health(url) = cli.task {
+        return health(url);
+    }
     let plan = match plan(cli) {
         Ok(plan) => plan,
         Err(mistakes) => {
@@ -78,6 +86,37 @@ fn plan(cli: Cli) -> Result<Plan, Vec<String>> {
     let mut texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     texts.sort();
     Err(texts)
+}
+
+/// Asks a running tickgen whether it is well.
+fn health(url: Option<Probe>) -> ExitCode {
+    let url = match url.map_or_else(own_livez, Ok) {
+        Ok(url) => url,
+        Err(mistakes) => return failed(&mistakes),
+    };
+    match url.get(HEALTH_TIMEOUT) {
+        Ok(200..300) => ExitCode::SUCCESS,
+        Ok(status) => failed(&format!("{url} answers with status {status}")),
+        Err(error) => failed(&format!("{url}: {error}")),
+    }
+}
+
+/// Where the tickgen with the settings of this environment answers.
+fn own_livez() -> Result<Probe, String> {
+    let mut mistakes = Vec::new();
+    let file = read_config(None, &mut mistakes);
+    let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+    // Other settings and their mistakes are the run's concern.
+    let (settings, _) = Settings::layer(file, variables(&mut mistakes), Vec::new());
+    let addr = Plan::admin_addr(&settings).unwrap_or_else(|more| {
+        mistakes.extend(more);
+        None
+    });
+    match (addr, mistakes.first()) {
+        (_, Some(mistake)) => Err(mistake.to_string()),
+        (Some(addr), None) => Ok(Probe::livez(addr)),
+        (None, None) => Err("no address to ask: give a URL, or set TICKGEN_ADMIN_ADDR".into()),
+    }
 }
 
 fn read_config(flag: Option<PathBuf>, mistakes: &mut Vec<ConfigError>) -> Option<(PathBuf, String)> {

@@ -1,12 +1,13 @@
 //! One run, from the plan to the summary.
 
+mod application;
 mod destination;
 mod drill;
 mod engines;
 mod lines;
 mod replay;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, process_figures};
 #[cfg(feature = "embedded")]
 use crate::kinesis::embedded;
 use crate::kinesis::{Client, StreamError};
@@ -22,7 +23,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -74,7 +75,7 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
     let sources: Vec<Source> = plan.loads.iter().map(engines::source).collect::<Result<_, _>>()?;
     let feeds: Vec<_> = plan.loads.iter().map(engines::feed).collect::<Result<_, _>>()?;
     let to = tokio::select! {
-        to = Destinations::reach(plan, &sources) => to?,
+        to = reach(plan, &sources) => to?,
         () = stops.next() => return Err(RunError::Stopped),
     };
     for ((load, source), to) in plan.loads.iter().zip(&sources).zip(&to.loads) {
@@ -85,6 +86,14 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
     let summary = offer(plan, &to, records, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
     Ok(summary)
+}
+
+/// Finds the streams once the application is ready: it may be what makes them.
+async fn reach(plan: &Plan, sources: &[Source]) -> Result<Destinations, RunError> {
+    if let Some(application) = &plan.application {
+        application::ready(&application.ready).await;
+    }
+    Destinations::reach(plan, sources).await
 }
 
 /// Starts the admin server, if it is asked for: it is live before the load is on.
@@ -138,9 +147,10 @@ async fn offer(
     let mut producer = Producer::start(engines, start, plan.drain_timeout);
     let facts = facts(plan, to, started_at);
     tell_loads(&facts, to);
+    let gauges = gauges(plan, to, &facts);
     let judge = Judge::new(&plan.output.thresholds, facts);
     let observer = producer.observer();
-    admin.begin(Metrics::new(gauges(plan, to)), observer.clone());
+    admin.begin(Metrics::new(gauges), observer.clone());
     if !plan.output.quiet {
         let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
         rest.spawn(show_progress(Progress::new(span), observer.clone()));
@@ -151,12 +161,19 @@ async fn offer(
             rest.spawn(keep_map(client.clone(), map.clone()));
         }
     }
-    let missed = Arc::new(Notify::new());
+    let (end, ends) = mpsc::channel(2);
     if let Some(after) = plan.output.abort_after {
-        rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), Arc::clone(&missed)));
+        rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), end.clone()));
+    }
+    if let Some(application) = plan.application.clone().filter(|application| application.stop_when_gone) {
+        rest.spawn(async move {
+            application::gone(application.ready).await;
+            // A run that has ended by itself does not listen any more.
+            let _ = end.send(StoppedBy::Gone).await;
+        });
     }
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
-    let finished = drills.during(finish(&mut producer, &steering, stops, &missed)).await;
+    let finished = drills.during(finish(&mut producer, &steering, stops, ends)).await;
     let error = finished.fatal.map(|error| error.to_string());
     let stopped_by = if error.is_some() { StoppedBy::Error } else { finished.stopped_by };
     let summary = judge.summary(&observer.loads(), stopped_by, error);
@@ -194,18 +211,24 @@ fn tell_loads(facts: &RunFacts, to: &Destinations) {
     }
 }
 
-fn gauges(plan: &Plan, to: &Destinations) -> RunGauges {
+fn gauges(plan: &Plan, to: &Destinations, facts: &RunFacts) -> RunGauges {
     let clients = to.loads.iter().filter_map(|to| to.to.client());
     let mut connections: Vec<_> = clients.map(Client::connections).collect();
     // Loads of one stream share a client.
     connections.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let mut streams: Vec<String> = to.loads.iter().map(|to| to.stream.as_str().to_owned()).collect();
     streams.dedup();
-    RunGauges { connections, loads: plan.loads.iter().map(|load| load.name.clone()).collect(), streams }
+    RunGauges {
+        connections,
+        loads: plan.loads.iter().map(|load| load.name.clone()).collect(),
+        streams,
+        run_id: facts.run_id.clone(),
+        process: process_figures,
+    }
 }
 
-/// Looks at the thresholds every second, once they were measured for `after`; tells `missed` when one is.
-async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, missed: Arc<Notify>) {
+/// Looks at the thresholds every second, once they were measured for `after`; ends the run when one is missed.
+async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, end: mpsc::Sender<StoppedBy>) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
@@ -218,7 +241,7 @@ async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, missed
             && let Some(threshold) = judge.missed(&loads)
         {
             tracing::warn!(threshold, "a threshold is missed; ending the run");
-            missed.notify_one();
+            let _ = end.send(StoppedBy::Threshold).await;
             return;
         }
     }
@@ -239,13 +262,13 @@ struct Finished {
     stopped_by: StoppedBy,
 }
 
-/// Waits for the end of the run. The first request to stop drains it, the second ends it; so does a
-/// threshold that is missed.
+/// Waits for the end of the run. The first request to stop drains it, the second ends it; it is drained,
+/// too, by the first reason that comes through `ends`.
 async fn finish(
     producer: &mut Producer,
     steering: &Steering,
     mut stops: impl Stops,
-    missed: &Notify,
+    mut ends: mpsc::Receiver<StoppedBy>,
 ) -> Finished {
     let mut stopped_by = StoppedBy::Schedule;
     let mut signalled = false;
@@ -264,8 +287,11 @@ async fn finish(
                     steering.drain();
                 }
             }
-            () = missed.notified() => {
-                stopped_by = StoppedBy::Threshold;
+            Some(reason) = ends.recv() => {
+                // The first reason counts: what comes while the run drains changes nothing.
+                if stopped_by == StoppedBy::Schedule {
+                    stopped_by = reason;
+                }
                 steering.drain();
             }
         }

@@ -151,6 +151,12 @@ settings! {
         DrainTimeout "drain-timeout" = "10s", "TIME";
             "Longest wait at the end for what is on its way"
     }
+    "Application" {
+        StartWhen "start-when" = "", "URL";
+            "Begin the load once this http:// address of the application under test answers with 2xx"
+        StopWhenGone "stop-when-gone" = "false", "BOOL";
+            "Drain once the address of --start-when has not answered six times in a row"
+    }
     "Output" {
         To "to" = "", "stdout|FILE";
             "Write the records there as NDJSON at their due times instead of sending them"

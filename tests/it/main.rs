@@ -12,4 +12,5 @@ mod layout;
 mod loads;
 mod peers;
 mod reshard;
+mod sidecar;
 mod simulation;
