@@ -11,6 +11,7 @@ mod harness;
 mod layout;
 mod loads;
 mod peers;
+mod prometheus;
 mod reshard;
 mod sidecar;
 mod simulation;
