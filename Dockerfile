@@ -10,14 +10,14 @@ COPY Cargo.toml Cargo.lock ./
 # An empty program with the same dependencies. A target must be named, or the flag is for build scripts, too.
 RUN mkdir -p src benches/side_by_side \
     && touch src/lib.rs \
-    && echo 'fn main() {}' | tee src/main.rs benches/side_by_side/main.rs >/dev/null \
-    && rustc -vV | sed -n 's/^host: //p' >target-name \
-    && cargo build --release --locked --target "$(cat target-name)"
+    && echo 'fn main() {}' >src/main.rs \
+    && cp src/main.rs benches/side_by_side/ \
+    && cargo build --release --locked --target "$(rustc --print host-tuple)"
 COPY src src
 # Cargo goes by time stamps, and those of the checkout may be older than the empty program's.
 RUN touch src/lib.rs src/main.rs \
-    && cargo build --release --locked --target "$(cat target-name)" \
-    && cp "target/$(cat target-name)/release/tickgen" /tickgen
+    && cargo build --release --locked --target "$(rustc --print host-tuple)" \
+    && cp "target/$(rustc --print host-tuple)/release/tickgen" /tickgen
 
 FROM scratch
 ARG VERSION=dev

@@ -1,12 +1,16 @@
 //! Beside an application: waiting for it, ending with it, and telling whether tickgen is well.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{assert_balanced, finished, run, signal, start, tickgen};
+use crate::harness::{assert_balanced, finished, repository_file, run, signal, start, tickgen};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use tickgen::cli;
+use tickgen::config::Settings;
+use tickgen::load::SECOND;
+use tickgen::plan::Plan;
 
 /// An application that answers every request with a status of the test's choice, until it is gone.
 struct App {
@@ -171,4 +175,20 @@ fn health_without_an_answer_is_told() {
     assert!(code == 1 && said.contains("TICKGEN_ADMIN_ADDR=nowhere: expected"), "{said}");
     let (code, said) = health(&["https://x/"], None);
     assert!(code == 2 && said.contains("https is not spoken here"), "{said}");
+}
+
+/// The flags that the Pod's tickgen is given are settings that fit together, and it has the time to drain.
+#[test]
+fn the_pod_gives_flags_that_are_a_plan() {
+    let manifest = repository_file("deploy/kubernetes/sidecar.yaml");
+    let args = manifest.lines().filter_map(|line| line.trim().strip_prefix("- --"));
+    let args = std::iter::once("tickgen".into()).chain(args.map(|arg| format!("--{arg}").into()));
+    let cli = cli::parse(args).unwrap();
+    assert!(cli.flags.len() > 5);
+    let (settings, mistakes) = Settings::layer(None, [], cli.flags);
+    assert_eq!(mistakes, []);
+    let plan = Plan::new(&settings, 1).unwrap();
+    assert!(plan.application.unwrap().stop_when_gone && plan.loads[0].duration.is_none());
+    let grace = manifest.lines().find_map(|line| line.trim().strip_prefix("terminationGracePeriodSeconds: "));
+    assert!(plan.drain_timeout < grace.unwrap().parse::<u64>().unwrap() * SECOND);
 }
