@@ -1,5 +1,6 @@
 //! The command line: flags made from the table of settings, nothing more.
 
+use crate::admin::Probe;
 use crate::config::{Raw, Source};
 use crate::plan::SET_BY_SEARCH;
 use crate::settings::{Key, SETTINGS, Setting};
@@ -20,12 +21,14 @@ pub struct Cli {
 }
 
 /// What tickgen is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Task {
     /// Offer a load: no subcommand.
     Run,
     /// Find the highest rate that holds an objective: `search`.
     Search,
+    /// Tell whether a running tickgen is well, the one there or the one with these settings: `health`.
+    Health(Option<Probe>),
 }
 
 const ABOUT: &str = "Offers a Kinesis stream a load, exactly as scheduled, and accounts for every record.";
@@ -64,6 +67,7 @@ pub fn command() -> Command {
         .args(of_runs().map(|(_, setting)| argument(setting)))
         .args(only_of_search().map(|setting| argument(setting).hide(true)))
         .subcommand(search)
+        .subcommand(health())
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
 }
@@ -86,6 +90,16 @@ fn config_argument() -> Arg {
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("Read settings from this TOML file [env: TICKGEN_CONFIG]")
+}
+
+fn health() -> Command {
+    let url = Arg::new("url")
+        .value_name("URL")
+        .value_parser(Probe::parse)
+        .help("Address to ask; not given: /livez of TICKGEN_ADMIN_ADDR, or of admin-addr in TICKGEN_CONFIG");
+    Command::new("health")
+        .about("Asks a running tickgen whether it is well: exit 0, or 1 with the reason on stderr")
+        .arg(url)
 }
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -114,11 +128,12 @@ fn argument(setting: &'static Setting) -> Arg {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     let (task, matches) = match matches.subcommand() {
+        Some(("health", health)) => (Task::Health(health.get_one("url").cloned()), &matches),
         Some((_, of_search)) => (Task::Search, of_search),
         None => (Task::Run, &matches),
     };
     let given = |setting: &&Setting| matches.contains_id(setting.name);
-    if task == Task::Run
+    if matches!(task, Task::Run)
         && let Some(setting) = only_of_search().find(given)
     {
         let problem = format!("--{0} is for a search: tickgen search --{0} ...", setting.flag());

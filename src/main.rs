@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+use tickgen::admin::Probe;
 use tickgen::cli::{self, Cli, Task};
 use tickgen::config::{ConfigError, Settings};
 use tickgen::observe::{Summary, init_logs};
@@ -11,6 +13,9 @@ use tickgen::run::{RunError, Stops, run, search};
 use tickgen::search::{SearchSummary, Verdict};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
+
+/// Longest wait for the answer to `tickgen health`; container runtimes wait longer.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 const RUN_FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
@@ -21,6 +26,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    if let Task::Health(url) = cli.task {
+        return health(url);
+    }
     let plan = match plan(cli) {
         Ok(plan) => plan,
         Err(mistakes) => {
@@ -76,10 +84,11 @@ enum Done {
 }
 
 impl Planned {
-    fn new(task: Task, settings: &Settings) -> Result<Self, Vec<ConfigError>> {
+    fn new(task: &Task, settings: &Settings) -> Result<Self, Vec<ConfigError>> {
         let random_seed = u64::from(rand::random::<u32>());
         match task {
-            Task::Run => Plan::new(settings, random_seed).map(Self::Run),
+            // Health is told without a plan, before this.
+            Task::Run | Task::Health(_) => Plan::new(settings, random_seed).map(Self::Run),
             Task::Search => SearchPlan::new(settings, random_seed).map(Self::Search),
         }
     }
@@ -134,7 +143,7 @@ fn plan(cli: Cli) -> Result<Planned, Vec<String>> {
     let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     let (settings, more) = Settings::layer(file, variables(&mut mistakes), cli.flags);
     mistakes.extend(more);
-    match Planned::new(cli.task, &settings) {
+    match Planned::new(&cli.task, &settings) {
         Ok(plan) if mistakes.is_empty() => match check_summary(plan.output().summary.as_ref()) {
             Ok(()) => return Ok(plan),
             Err(mistake) => mistakes.push(mistake),
@@ -145,6 +154,37 @@ fn plan(cli: Cli) -> Result<Planned, Vec<String>> {
     let mut texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     texts.sort();
     Err(texts)
+}
+
+/// Asks a running tickgen whether it is well.
+fn health(url: Option<Probe>) -> ExitCode {
+    let url = match url.map_or_else(own_livez, Ok) {
+        Ok(url) => url,
+        Err(mistakes) => return failed(&mistakes),
+    };
+    match url.get(HEALTH_TIMEOUT) {
+        Ok(200..300) => ExitCode::SUCCESS,
+        Ok(status) => failed(&format!("{url} answers with status {status}")),
+        Err(error) => failed(&format!("{url}: {error}")),
+    }
+}
+
+/// Where the tickgen with the settings of this environment answers.
+fn own_livez() -> Result<Probe, String> {
+    let mut mistakes = Vec::new();
+    let file = read_config(None, &mut mistakes);
+    let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+    // Other settings and their mistakes are the run's concern.
+    let (settings, _) = Settings::layer(file, variables(&mut mistakes), Vec::new());
+    let addr = Plan::admin_addr(&settings).unwrap_or_else(|more| {
+        mistakes.extend(more);
+        None
+    });
+    match (addr, mistakes.first()) {
+        (_, Some(mistake)) => Err(mistake.to_string()),
+        (Some(addr), None) => Ok(Probe::livez(addr)),
+        (None, None) => Err("no address to ask: give a URL, or set TICKGEN_ADMIN_ADDR".into()),
+    }
 }
 
 fn read_config(flag: Option<PathBuf>, mistakes: &mut Vec<ConfigError>) -> Option<(PathBuf, String)> {

@@ -12,12 +12,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod application;
 mod drill;
 mod load;
 mod parse;
 mod reader;
 mod search;
 
+pub use application::Application;
 pub use drill::{Drill, DrillTask};
 pub use load::{LoadPlan, Offer, ReplayPlan};
 pub use search::{SET_BY_SEARCH, SearchPlan};
@@ -41,6 +43,8 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Longest wait for the answer to one attempt.
     pub attempt_timeout: Duration,
+    /// The application that the load is for.
+    pub application: Option<Application>,
     /// What is told, and where.
     pub output: Output,
 }
@@ -138,6 +142,15 @@ impl Plan {
         }
     }
 
+    /// The admin server's address alone.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn admin_addr(settings: &Settings) -> Result<Option<SocketAddr>, Vec<ConfigError>> {
+        let mut reader = Reader { settings, errors: Vec::new() };
+        reader.read_if_set(Key::AdminAddr, parse::address).ok_or(reader.errors)
+    }
+
     /// The rate that all loads offer together throughout, in records per second, if there is one.
     #[must_use]
     pub fn constant_rate(&self) -> Option<f64> {
@@ -161,6 +174,7 @@ impl Reader<'_> {
         let max_connections = self.read(Key::MaxConnections, parse::between(1, 10_000));
         let connect_timeout = self.read(Key::ConnectTimeout, parse::positive_time);
         let attempt_timeout = self.read(Key::AttemptTimeout, parse::positive_time);
+        let application = self.application();
         let output = self.output();
         self.check_sizes(&loads, bounds, target.as_ref());
         if let Some(output) = &output
@@ -187,6 +201,7 @@ impl Reader<'_> {
             max_connections: usize::try_from(max_connections?).ok()?,
             connect_timeout: Duration::from_nanos(connect_timeout?),
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
+            application: application?,
             output,
         })
     }
@@ -477,6 +492,8 @@ mod tests {
                 "allow-drill = true\nduration = \"5s\"\ndrill = [\"at=1s merge\", \"at=5s merge\"]",
                 "c.toml:3: drill = at=1s merge, at=5s merge: at=5s merge comes after the end of the load at 5s",
             ),
+            ("start-when = \"https://app/ready\"", "c.toml:1: start-when = https://app/ready: https is not"),
+            ("stop-when-gone = true", "c.toml:1: stop-when-gone = true: needs --start-when"),
             ("embedded-bytes = 5", "c.toml:1: embedded-bytes = 5: at least 1MiB"),
             (
                 "rps = \"max\"\nthreshold = \"achieved_rps > 5%\"",

@@ -1,5 +1,6 @@
 //! One run, from the plan to the summary.
 
+mod application;
 mod destination;
 mod drill;
 mod engines;
@@ -7,7 +8,7 @@ mod lines;
 mod replay;
 mod search;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, process_figures};
 #[cfg(feature = "embedded")]
 use crate::kinesis::embedded;
 use crate::kinesis::{Client, StreamError};
@@ -25,7 +26,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -110,6 +111,10 @@ async fn open(plan: &Plan, sources: &[Source]) -> Result<(Vec<Option<Replay>>, D
         let opened = tokio::task::spawn_blocking(move || engines::feed(&load, &target)).await;
         feeds.push(opened.map_err(|error| RunError::Plan(error.to_string()))??);
     }
+    // The application may be what makes the streams.
+    if let Some(application) = &plan.application {
+        application::ready(&application.ready).await;
+    }
     Ok((feeds, Destinations::reach(plan, sources).await?))
 }
 
@@ -174,13 +179,14 @@ fn begin(
         .collect();
     let producer = Producer::start(engines, start, plan.drain_timeout);
     let observer = producer.observer();
-    admin.begin(Metrics::new(gauges(plan, to)), observer.clone());
+    let facts = facts(plan, to, started_at);
+    admin.begin(Metrics::new(gauges(plan, to, &facts)), observer.clone());
     for (to, map) in to.loads.iter().zip(producer.steering().maps()) {
         if let Some(client) = to.to.client() {
             rest.spawn(keep_map(client.clone(), map.clone()));
         }
     }
-    let judge = Judge::new(plan.output.thresholds.clone(), facts(plan, to, started_at));
+    let judge = Judge::new(plan.output.thresholds.clone(), facts);
     Underway { start, producer, observer, judge }
 }
 
@@ -198,16 +204,23 @@ async fn offer(
         let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
         rest.spawn(show_progress(Progress::new(span), observer.clone()));
     }
-    let (abort, mut missed) = watch::channel(None);
+    let (end, ends) = mpsc::channel(2);
     if let Some(after) = plan.output.abort_after {
-        rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), abort));
+        rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), end.clone()));
+    }
+    if let Some(application) = plan.application.clone().filter(|application| application.stop_when_gone) {
+        rest.spawn(async move {
+            application::gone(application.ready).await;
+            // A run that has ended by itself does not listen any more.
+            let _ = end.send(End::Gone).await;
+        });
     }
     let steering = producer.steering();
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
-    let finished = drills.during(finish(&mut producer, &steering, stops, &mut missed)).await;
+    let finished = drills.during(finish(&mut producer, &steering, stops, ends)).await;
     let error = finished.fatal.map(|error| error.to_string());
     let stopped_by = if error.is_some() { StoppedBy::Error } else { finished.stopped_by };
-    let summary = judge.summary(&observer.loads(), stopped_by, error, missed.borrow().clone());
+    let summary = judge.summary(&observer.loads(), stopped_by, error, finished.missed);
     Summary { drills: drills.results(&observer.snapshot()), ..summary }
 }
 
@@ -242,7 +255,7 @@ fn tell_loads(facts: &RunFacts, to: &Destinations) {
     }
 }
 
-fn gauges(plan: &Plan, to: &Destinations) -> RunGauges {
+fn gauges(plan: &Plan, to: &Destinations, facts: &RunFacts) -> RunGauges {
     let mut connections = Vec::new();
     // Loads of one stream share a client.
     let mut streams: Vec<String> = Vec::new();
@@ -252,17 +265,18 @@ fn gauges(plan: &Plan, to: &Destinations) -> RunGauges {
             connections.extend(to.to.client().map(Client::connections));
         }
     }
-    RunGauges { connections, loads: plan.loads.iter().map(|load| load.name.clone()).collect(), streams }
+    RunGauges {
+        connections,
+        loads: plan.loads.iter().map(|load| load.name.clone()).collect(),
+        streams,
+        run_id: facts.run_id.clone(),
+        process: process_figures,
+    }
 }
 
 /// Looks at the thresholds every second, once they were measured for `after`; the first that is missed is
-/// told to `abort`.
-async fn watch_thresholds(
-    judge: Judge,
-    after: Nanos,
-    observer: Observer,
-    abort: watch::Sender<Option<ThresholdResult>>,
-) {
+/// told to `end`.
+async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, end: mpsc::Sender<End>) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
@@ -275,9 +289,8 @@ async fn watch_thresholds(
             && let Some(threshold) = judge.missed(&loads)
         {
             tracing::warn!(threshold = threshold.expr, value = threshold.value, "missed; ending the run");
-            abort.send_replace(Some(threshold));
-            // The run's end ends this task; until then the channel stays open.
-            std::future::pending::<()>().await;
+            let _ = end.send(End::Missed(threshold)).await;
+            return;
         }
     }
 }
@@ -295,22 +308,29 @@ async fn show_progress(mut progress: Progress, observer: Observer) {
 struct Finished {
     fatal: Option<crate::kinesis::RequestError>,
     stopped_by: StoppedBy,
+    missed: Option<ThresholdResult>,
 }
 
-/// Waits for the end of the run. The first request to stop drains it, the second ends it; so does a
-/// threshold that is missed.
+/// Why a run ends before its schedule, but for signals and errors.
+enum End {
+    Missed(ThresholdResult),
+    Gone,
+}
+
+/// Waits for the end of the run. The first request to stop drains it, the second ends it; it is drained,
+/// too, by the first reason that comes through `ends`.
 async fn finish(
     producer: &mut Producer,
     steering: &Steering,
     mut stops: impl Stops,
-    missed: &mut watch::Receiver<Option<ThresholdResult>>,
+    mut ends: mpsc::Receiver<End>,
 ) -> Finished {
     let mut stopped_by = StoppedBy::Schedule;
-    let mut signalled = false;
+    let (mut signalled, mut missed) = (false, None);
     loop {
         tokio::select! {
             ending = producer.finished() => {
-                return Finished { fatal: ending.fatal, stopped_by };
+                return Finished { fatal: ending.fatal, stopped_by, missed };
             }
             () = stops.next() => {
                 if signalled {
@@ -322,8 +342,14 @@ async fn finish(
                     steering.drain();
                 }
             }
-            Ok(()) = missed.changed() => {
-                stopped_by = StoppedBy::Threshold;
+            Some(end) = ends.recv() => {
+                // The first reason counts: what comes while the run drains changes nothing.
+                if stopped_by == StoppedBy::Schedule {
+                    (stopped_by, missed) = match end {
+                        End::Missed(threshold) => (StoppedBy::Threshold, Some(threshold)),
+                        End::Gone => (StoppedBy::Gone, None),
+                    };
+                }
                 steering.drain();
             }
         }

@@ -175,6 +175,12 @@ settings! {
         SearchPrecision "search-precision" = "1%", "PERCENT";
             "How close the highest rate that holds and the lowest that does not must come"
     }
+    "Application" {
+        StartWhen "start-when" = "", "URL";
+            "Begin the load once this http:// address of the application under test answers with 2xx"
+        StopWhenGone "stop-when-gone" = "false", "BOOL";
+            "Drain once the address of --start-when has not answered six times in a row"
+    }
     "Output" {
         Warmup "warmup" = "0s", "TIME";
             "Offer the loads for this time before measuring them"

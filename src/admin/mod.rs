@@ -4,6 +4,12 @@
 //! - `GET /livez`: 200 while the process runs.
 //! - `GET /readyz`: 200 while the load is on, 503 before it begins and while it drains.
 
+mod probe;
+mod process;
+
+pub use probe::Probe;
+pub use process::figures as process_figures;
+
 use crate::observe::Metrics;
 use crate::producer::Observer;
 use axum::Router;

@@ -1,135 +1,25 @@
+mod table;
+
+pub use table::{METRICS, Metric, MetricKind};
+
 use super::exposition::Exposed;
 use crate::producer::{
     Account, Cause, Durations, EntryOutcome, FlushReason, Holdup, RequestOutcome, ShardAccount, Snapshot,
 };
 use metrics::{Counter, Gauge, counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A metric as documented in docs/METRICS.md.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is.
-    pub kind: MetricKind,
-    /// Its labels.
-    pub labels: &'static [&'static str],
-    /// Its unit.
-    pub unit: &'static str,
-    /// What it means.
-    pub help: &'static str,
-}
-
-/// The kinds of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // Prometheus' own words
-pub enum MetricKind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-impl MetricKind {
-    /// The name in Prometheus' text form.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-macro_rules! metrics_table {
-    ($($id:ident = $name:literal $kind:ident [$($label:literal)*] $unit:literal $help:literal)*) => {
-        /// Every metric.
-        pub const METRICS: &[Metric] = &[$($id),*];
-        $(const $id: Metric = Metric {
-            name: $name, kind: MetricKind::$kind, labels: &[$($label),*], unit: $unit, help: $help,
-        };)*
-    };
-}
-
-metrics_table! {
-    RECORDS = "tickgen_records_total" Counter ["outcome"] "user records"
-        "User records settled: acked, failed or expired, or dropped before they were made."
-    LOST = "tickgen_lost_records_total" Counter ["cause"] "user records"
-        "Failed and expired user records by the cause of their last failure."
-    SCHEDULED = "tickgen_scheduled_records_total" Counter [] "user records"
-        "User records that fell due by the schedule."
-    GENERATED = "tickgen_generated_records_total" Counter [] "user records"
-        "User records made."
-    POSSIBLE_DUPLICATES = "tickgen_possible_duplicates_total" Counter [] "user records"
-        "User records sent again after an answer that left their fate open."
-    MISROUTED = "tickgen_misrouted_records_total" Counter [] "user records"
-        "Acked user records that a shard other than the expected one took."
-    ENTRIES = "tickgen_entries_total" Counter ["code"] "Kinesis records"
-        "Entries of answered requests by result: ok, the error code of the entry, or request_failed."
-    RETRIED_ENTRIES = "tickgen_retried_entries_total" Counter [] "Kinesis records"
-        "Failed entries whose records were kept to be sent again."
-    REQUESTS = "tickgen_requests_total" Counter ["outcome"] "requests"
-        "PutRecords requests answered or given up, by outcome."
-    FLUSHES = "tickgen_flushes_total" Counter ["reason"] "batches"
-        "Batches by why they left: entries, bytes, linger or drain."
-    SENT_BYTES = "tickgen_sent_bytes_total" Counter [] "bytes"
-        "Bytes of all entries sent, resends included: data before base64 plus partition keys."
-    ACCEPTED_BYTES = "tickgen_accepted_bytes_total" Counter [] "bytes"
-        "Bytes of accepted entries: data before base64 plus partition keys."
-    SHARD_ACCEPTED = "tickgen_shard_accepted_total" Counter ["shard"] "Kinesis records"
-        "Kinesis records accepted by a shard; the first 64 shards by name, the others as other."
-    SHARD_THROTTLED = "tickgen_shard_throttled_total" Counter ["shard"] "Kinesis records"
-        "Kinesis records throttled by a shard; the first 64 shards by name, the others as other."
-    SHARD_LIMIT = "tickgen_shard_limit_records_per_second" Gauge ["shard"] "Kinesis records per second"
-        "What the limit of a shard admits at present, +Inf without a limit, 0 once it is closed; the first 64 shards by name, the others as other."
-    SHARD_EXPECTED = "tickgen_shard_expected_records" Gauge ["shard"] "user records"
-        "User records made that were expected to go to a shard, by their keys and the shard map, NaN if unknown; the first 64 shards by name, the others as other."
-    TARGET = "tickgen_target_records_per_second" Gauge [] "user records per second"
-        "The rate that is offered now, by all loads; +Inf in a closed loop (--rps max)."
-    ACHIEVED = "tickgen_achieved_records_per_second" Gauge [] "user records per second"
-        "Acked user records per second of the schedule so far."
-    IN_FLIGHT_REQUESTS = "tickgen_in_flight_requests" Gauge [] "requests"
-        "Requests that wait for their answer; bounded by --max-requests and --max-connections."
-    IN_FLIGHT_BYTES = "tickgen_in_flight_bytes" Gauge [] "bytes"
-        "Bytes of request bodies that wait for their answer; bounded by --max-in-flight-bytes."
-    BACKLOG = "tickgen_backlog_records" Gauge [] "user records"
-        "User records that wait to be sent or sent again."
-    UNSETTLED = "tickgen_unsettled_records" Gauge [] "user records"
-        "User records made and not settled, waiting or in flight; bounded by --max-backlog."
-    CONNECTIONS = "tickgen_connections" Gauge [] "connections"
-        "Open connections to the endpoint; bounded by --max-connections."
-    SHARDS = "tickgen_shards" Gauge [] "shards"
-        "Shards seen in the run."
-    RESPONSE_TIME = "tickgen_response_time_seconds" Histogram [] "seconds"
-        "Acked user records by the time from their intended start to the answer."
-    SCHEDULE_LAG = "tickgen_schedule_lag_seconds" Histogram [] "seconds"
-        "Acked user records by the time from their intended start until they were made."
-    QUEUE_TIME = "tickgen_queue_time_seconds" Histogram [] "seconds"
-        "Acked user records by the time from then to the start of their successful attempt."
-    START_LATENESS = "tickgen_start_lateness_seconds" Histogram [] "seconds"
-        "User records made, acked or not, by how long after their intended start that was."
-    SERVICE_TIME = "tickgen_service_time_seconds" Histogram [] "seconds"
-        "Acked user records by the time of their successful attempt, from its start to the answer."
-    HELD_IN_FLIGHT = "tickgen_held_in_flight_ratio" Gauge [] "share of the run"
-        "Share of the run so far in which batches waited for room in flight."
-    HELD_BY_SHARDS = "tickgen_held_shard_limit_ratio" Gauge [] "share of the run"
-        "Share of the run so far in which all that waited, waited for its shard's limit."
-    LOAD_RECORDS = "tickgen_load_records_total" Counter ["load" "outcome"] "user records"
-        "User records of each [[load]] settled or dropped; tickgen_records_total is of all together."
-    LOAD_SCHEDULED = "tickgen_load_scheduled_records_total" Counter ["load"] "user records"
-        "User records of each [[load]] that fell due."
-    LOAD_TARGET = "tickgen_load_target_records_per_second" Gauge ["load"] "user records per second"
-        "The rate that each [[load]] offers now; +Inf in a closed loop."
-    LOAD_RESPONSE_TIME = "tickgen_load_response_time_seconds" Histogram ["load"] "seconds"
-        "Acked user records of each [[load]] by the time from their intended start to the answer."
-    LOAD_SERVICE_TIME = "tickgen_load_service_time_seconds" Histogram ["load"] "seconds"
-        "Acked user records of each [[load]] by the time of their successful attempt."
-    BATCH_ENTRIES = "tickgen_batch_entries" Histogram [] "entries"
-        "Requests by their number of entries."
-}
+use table::{
+    ACCEPTED_BYTES, ACHIEVED, BACKLOG, BATCH_ENTRIES, CONNECTIONS, CPU, ENTRIES, FLUSHES, GENERATED,
+    HELD_BY_SHARDS, HELD_IN_FLIGHT, IN_FLIGHT_BYTES, IN_FLIGHT_REQUESTS, LOAD_RECORDS, LOAD_RESPONSE_TIME,
+    LOAD_SCHEDULED, LOAD_SERVICE_TIME, LOAD_TARGET, LOST, MEMORY, MISROUTED, POSSIBLE_DUPLICATES, PROCESSORS,
+    QUEUE_TIME, RECORDS, REQUESTS, RESPONSE_TIME, RETRIED_ENTRIES, RUN_INFO, SCHEDULE_LAG, SCHEDULED,
+    SENT_BYTES, SERVICE_TIME, SHARD_ACCEPTED, SHARD_EXPECTED, SHARD_LIMIT, SHARD_THROTTLED, SHARDS,
+    START_LATENESS, TARGET, UNSETTLED,
+};
 
 /// Shards with a label of their own; those past them are summed as `other`.
 const LABELLED_SHARDS: usize = 64;
@@ -147,6 +37,21 @@ pub struct RunGauges {
     pub loads: Vec<String>,
     /// The names of the streams.
     pub streams: Vec<String>,
+    /// The run's id.
+    pub run_id: String,
+    /// What the system counts for the process, if it does.
+    pub process: fn() -> Option<ProcessFigures>,
+}
+
+/// What the system counts for the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessFigures {
+    /// Processor time so far, user and system.
+    pub cpu_seconds: f64,
+    /// Memory that is resident.
+    pub resident_bytes: u64,
+    /// Processors that it may use.
+    pub processors: usize,
 }
 
 impl RunGauges {
@@ -231,6 +136,11 @@ impl Metrics {
                 exposed(metric, Some(load), times(&snapshot.account)).render(&mut text);
             }
         }
+        if let Some(process) = (self.run.process)() {
+            render_value(PROCESSORS, process.processors as f64, &mut text);
+            render_value(CPU, process.cpu_seconds, &mut text);
+            render_value(MEMORY, process.resident_bytes as f64, &mut text);
+        }
         Exposed::render_head(BATCH_ENTRIES.name, BATCH_ENTRIES.help, &mut text);
         let entries = Exposed {
             name: BATCH_ENTRIES.name,
@@ -266,6 +176,14 @@ fn exposed<'a>(metric: Metric, load: Option<&'a str>, times: &'a Durations) -> E
     Exposed { name: metric.name, load, histogram, sum, buckets: SECONDS, units: 1e6 }
 }
 
+/// Appends a metric without labels. The exporter's own counters are whole numbers, and its own metrics
+/// are there even where there is nothing to read.
+fn render_value(metric: Metric, value: f64, out: &mut String) {
+    let Metric { name, help, .. } = metric;
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {}\n{name} {value}", metric.kind.name());
+}
+
 fn describe() {
     for metric in METRICS {
         match metric.kind {
@@ -278,6 +196,11 @@ fn describe() {
 
 impl Handles {
     fn register(run: &RunGauges) -> Self {
+        for stream in &run.streams {
+            let (id, stream) = (run.run_id.clone(), stream.clone());
+            let version = env!("CARGO_PKG_VERSION");
+            gauge!(RUN_INFO.name, "run" => id, "stream" => stream, "version" => version).set(1.0);
+        }
         let named = run.loads.iter().enumerate().filter(|(_, name)| !name.is_empty());
         Self {
             counters: counters(),
@@ -421,7 +344,9 @@ mod tests {
         Metrics::new(RunGauges {
             connections: Vec::new(),
             loads: vec!["a".into(), "b".into()],
-            streams: Vec::new(),
+            streams: vec!["s".into()],
+            run_id: "r".into(),
+            process: || Some(ProcessFigures::default()),
         })
     }
 
@@ -456,7 +381,9 @@ mod tests {
     #[test]
     fn names_follow_prometheus_conventions() {
         for metric in METRICS {
-            assert!(metric.name.starts_with("tickgen_"), "{}", metric.name);
+            // Those of the process have the names that every Prometheus client gives them.
+            let ours = ["tickgen_", "process_"].iter().any(|start| metric.name.starts_with(start));
+            assert!(ours, "{}", metric.name);
             assert_eq!(
                 metric.name.ends_with("_total"),
                 metric.kind == MetricKind::Counter,
@@ -465,6 +392,25 @@ mod tests {
             );
             assert!(metric.help.ends_with('.'), "{}", metric.name);
         }
+    }
+
+    #[test]
+    fn the_run_and_its_process_are_told() {
+        let mut metrics = metrics();
+        metrics.run.process =
+            || Some(ProcessFigures { cpu_seconds: 1.25, resident_bytes: 4096, processors: 2 });
+        let text = metrics.render(&[Arc::new(Snapshot::empty())]);
+        let version = env!("CARGO_PKG_VERSION");
+        for line in [
+            &format!("tickgen_run_info{{run=\"r\",stream=\"s\",version=\"{version}\"}} 1"),
+            "process_cpu_seconds_total 1.25",
+            "process_resident_memory_bytes 4096",
+            "tickgen_processors 2",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+        metrics.run.process = || None;
+        assert!(!metrics.render(&[Arc::new(Snapshot::empty())]).contains("process_cpu"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use drill::DrillSummary;
 pub use figures::{Figures, HotKey, ShardSummary, TimeSummary, WindowSummary, WindowTimes};
 pub use judge::{Judge, LoadFacts, RunFacts};
 pub use logs::init as init_logs;
-pub use metrics::{METRICS, Metric, MetricKind, Metrics, RunGauges};
+pub use metrics::{METRICS, Metric, MetricKind, Metrics, ProcessFigures, RunGauges};
 pub use progress::Progress;
 pub use summary::{LoadSummary, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult};
 pub use threshold::{Threshold, ThresholdError, figures};

@@ -18,6 +18,8 @@ pub enum StoppedBy {
     Signal,
     /// A threshold that was missed, with `--abort-on-threshold`.
     Threshold,
+    /// The application under test was gone, with `--stop-when-gone`.
+    Gone,
     /// An error that no retry mends.
     Error,
 }

@@ -12,7 +12,7 @@ use crate::search::{Answer, HEADING, Knee, Next, Point, SearchFacts, SearchSumma
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 /// The pause between two points: Kinesis counts a shard's records by the second, and the second in which
@@ -113,9 +113,9 @@ impl<S: Stops> Searching<'_, S> {
         let mut underway = begin(&plan, &self.to, records, &self.admin, &mut rest);
         let steering = underway.producer.steering();
         // No threshold ends a point.
-        let (_keep, mut never) = watch::channel(None);
+        let (_keep, never) = mpsc::channel(1);
         let early = tokio::select! {
-            finished = finish(&mut underway.producer, &steering, &mut self.stops, &mut never) => Err(finished),
+            finished = finish(&mut underway.producer, &steering, &mut self.stops, never) => Err(finished),
             seen = past_hope(&plan, &underway.judge, &underway.observer) => Ok(seen),
         };
         let point = match early {

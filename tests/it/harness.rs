@@ -1,8 +1,11 @@
 //! What the tests share: running the binary, reading request bodies, and a scripted server.
 
 use serde_json::Value;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Once;
 use tickgen::kinesis::hash_key;
 use tickgen::producer::aggregate;
 
@@ -95,6 +98,31 @@ pub(crate) fn assert_balanced(summary: &Value) {
     assert_eq!(summary["balanced"], true, "{summary:#}");
     assert_eq!(count("scheduled"), count("generated") + count("dropped"), "{summary:#}");
     assert_eq!(count("generated"), count("acked") + count("failed") + count("expired"), "{summary:#}");
+}
+
+/// What is printed in place of tests whose peers are missing, once for all of them.
+const SKIP_LINE: &[u8] = b"skipped: peers are not installed (.ci/peers installs them)\n";
+static SKIPPED: Once = Once::new();
+
+/// The folder of the installed peers, if these of its files are there. On a user's machine they may be
+/// missing; in CI they may not.
+pub(crate) fn peers(needed: &[&str]) -> Option<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".peers");
+    let missing: Vec<_> = needed.iter().filter(|file| !root.join(file).exists()).collect();
+    if missing.is_empty() {
+        return Some(root);
+    }
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!ci, "{missing:?} of the peers are missing, and CI=true asks for them: run .ci/peers");
+    // Past the test harness, which shows nothing that a passing test prints.
+    SKIPPED.call_once(|| drop(std::io::stderr().write_all(SKIP_LINE)));
+    None
+}
+
+/// A port that nothing listens at.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("a bound address").port()
 }
 
 /// A file of this repository.

@@ -11,6 +11,8 @@ mod harness;
 mod layout;
 mod loads;
 mod peers;
+mod prometheus;
 mod reshard;
 mod search;
+mod sidecar;
 mod simulation;

@@ -1,14 +1,12 @@
 //! The suite against Kinesis servers and readers written by others: boto3 reads back what moto and
 //! kinesis-mock stored, and aws-kinesis-agg opens the aggregates. `.ci/peers` installs them.
 
-use crate::harness::{assert_balanced, finished, tickgen};
+use crate::harness::{self, assert_balanced, finished, free_port, tickgen};
 use serde_json::Value;
 use std::fs::File;
-use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::sync::Once;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -16,10 +14,6 @@ use tokio::time::{sleep, timeout};
 
 /// The longest wait for a process, against hanging alone: how fast a peer is decides nothing.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
-
-/// What is printed in place of the suite, once for all its tests.
-const SKIP_LINE: &[u8] = b"skipped: peers are not installed (.ci/peers installs them)\n";
-static SKIPPED: Once = Once::new();
 
 /// moto, taking one request at a time. `moto_server` takes them at once, and then loses records: two
 /// requests give theirs the same sequence number (boto3 alone, from 10 threads, finds 39,339 of 40,000).
@@ -37,19 +31,11 @@ struct Peers {
 }
 
 impl Peers {
-    /// The peers if they are installed. On a user's machine they may be missing; in CI they may not.
+    /// The peers, if they are installed.
     fn find() -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers");
-        let python = root.join("venv/bin/python");
-        let kinesis_mock = root.join("node/node_modules/kinesis-local");
-        if python.exists() && kinesis_mock.join("main.js").exists() {
-            return Some(Self { python, kinesis_mock });
-        }
-        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!ci, "the peers are not installed, and CI=true asks for them: run .ci/peers");
-        // Past the test harness, which shows nothing that a passing test prints.
-        SKIPPED.call_once(|| drop(std::io::stderr().write_all(SKIP_LINE)));
-        None
+        let (python, kinesis_mock) = ("venv/bin/python", "node/node_modules/kinesis-local");
+        let root = harness::peers(&[python, &format!("{kinesis_mock}/main.js")])?;
+        Some(Self { python: root.join(python), kinesis_mock: root.join(kinesis_mock) })
     }
 
     async fn moto(self) -> Server {
@@ -68,11 +54,6 @@ impl Peers {
         command.env("KINESIS_MOCK_TLS_PORT", free_port().to_string());
         Server::start(self, "kinesis-mock", command, port).await
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("a bound address").port()
 }
 
 /// A running peer; it is killed when this is dropped.

@@ -1,0 +1,262 @@
+//! The metrics, rules and dashboard against Prometheus itself, and the dashboard against the types that
+//! Grafana publishes. `.ci/peers` installs both.
+#![cfg(feature = "embedded")]
+
+use crate::harness::{free_port, peers, repository_file, signal, start};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+const PROMETHEUS: &str = "prometheus/usr/bin/prometheus";
+const PROMTOOL: &str = "prometheus/usr/bin/promtool";
+
+/// How often an answer is waited for, against hanging alone: how fast Prometheus is decides nothing.
+const ATTEMPTS: usize = 600;
+
+/// Ends a process when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn dashboards() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards")
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&repository_file("dashboards/tickgen.json")).expect("JSON")
+}
+
+fn assert_succeeds(output: &Output) {
+    let texts = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(output.status.success(), "{}", texts.concat());
+}
+
+/// A folder of its own for a test.
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+/// The body of an answer with status 200. HTTP/1.0, so that it comes in one piece.
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    write!(socket, "GET {path} HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n").ok()?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    head.split(' ').nth(1).filter(|status| *status == "200").map(|_| body.to_owned())
+}
+
+/// What `ask` gives, as soon as it gives something.
+fn wait_for<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
+    for _ in 0..ATTEMPTS {
+        if let Some(found) = ask() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("waited in vain for {what}")
+}
+
+/// A tickgen with two loads, so that every metric has samples.
+fn tickgen(folder: &Path, port: u16) -> Running {
+    let config = folder.join("tickgen.toml");
+    let loads =
+        "[[load]]\nname = \"trades\"\nrps = 400\n[[load]]\nname = \"quotes\"\nrps = 200\naggregate = true\n";
+    std::fs::write(&config, loads).expect("a file");
+    let flags = ["--config", config.to_str().unwrap(), "--admin-addr", &port.to_string(), "--quiet"];
+    let tickgen = Running(start(&flags));
+    wait_for("tickgen", || get(port, "/readyz"));
+    tickgen
+}
+
+/// A Prometheus that scrapes a port every second and evaluates the rules as often.
+fn prometheus(binary: &Path, folder: &Path, scraped: u16, port: u16) -> Running {
+    let config = folder.join("prometheus.yml");
+    let rules = dashboards().join("rules.yml");
+    let text = format!(
+        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n\
+         - {{job_name: tickgen, static_configs: [{{targets: ['127.0.0.1:{scraped}']}}]}}\n",
+        rules.display()
+    );
+    std::fs::write(&config, text).expect("a file");
+    let log = std::fs::File::create(folder.join("prometheus.log")).expect("a log file");
+    let mut command = Command::new(binary);
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
+    command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let prometheus = Running(command.spawn().expect("Prometheus starts"));
+    wait_for("Prometheus", || get(port, "/-/ready"));
+    prometheus
+}
+
+/// The result of an expression, or why there is none.
+fn evaluate(port: u16, expression: &str) -> Result<Vec<Value>, String> {
+    let mut path = "/api/v1/query?query=".to_owned();
+    for byte in expression.bytes() {
+        // Writing to a String cannot fail.
+        let _ = write!(path, "%{byte:02X}");
+    }
+    let body = get(port, &path).ok_or("it is refused")?;
+    let answer: Value = serde_json::from_str(&body).map_err(|error| error.to_string())?;
+    let samples = answer["data"]["result"].as_array().ok_or("it has no result")?;
+    let is_number = |sample: &&Value| sample["value"][1].as_str().is_some_and(|value| value != "NaN");
+    let samples: Vec<Value> = samples.iter().filter(is_number).cloned().collect();
+    if samples.is_empty() { Err("it is empty".into()) } else { Ok(samples) }
+}
+
+/// An expression of the dashboard as Grafana sends it with all variables at All.
+fn substituted(expression: &str) -> String {
+    let mut text = expression.replace("$__rate_interval", "10s").replace("$__range", "1m");
+    for variable in ["$job", "$instance", "$stream", "$run"] {
+        text = text.replace(&format!("\"{variable}\""), "\".*\"");
+    }
+    assert!(!text.contains('$'), "a variable that no one substitutes: {text}");
+    text
+}
+
+/// A condition as an expression that has samples while it does not hold, too: 0 for those.
+fn without_filters(alert: &str) -> String {
+    let words = alert.split(' ').map(|word| match word {
+        "<" | ">" | "<=" | ">=" | "==" | "!=" => format!("{word} bool"),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Every expression of the dashboard, by its place.
+fn expressions_of_panels() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for panel in dashboard()["panels"].as_array().expect("panels") {
+        let title = panel["title"].as_str().expect("a title");
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            found.push((format!("panel {title}"), substituted(target["expr"].as_str().expect("expr"))));
+        }
+    }
+    for variable in dashboard()["templating"]["list"].as_array().expect("variables") {
+        let Some(query) = variable["query"]["query"].as_str() else { continue };
+        let inner =
+            query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).expect("a query");
+        let (metric, label) = inner.rsplit_once(", ").expect("a metric and a label");
+        let expression = substituted(&format!("count by ({label}) ({metric})"));
+        found.push((format!("variable {}", variable["name"]), expression));
+    }
+    found
+}
+
+/// Every expression of rules.yml, by its name, as the running Prometheus has read it.
+fn expressions_of_rules(port: u16) -> Vec<(String, String)> {
+    let body = get(port, "/api/v1/rules").expect("the rules");
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    let groups = answer["data"]["groups"].as_array().expect("groups").clone();
+    let rules = groups.iter().flat_map(|group| group["rules"].as_array().expect("rules"));
+    let of_rule = |rule: &Value| {
+        let (name, query) =
+            (rule["name"].as_str().expect("a name"), rule["query"].as_str().expect("a query"));
+        (format!("rule {name}"), without_filters(query))
+    };
+    rules.map(of_rule).collect()
+}
+
+#[test]
+fn every_expression_has_an_answer() {
+    let Some(root) = peers(&[PROMETHEUS, PROMTOOL]) else { return };
+    let folder = scratch("prometheus");
+    let (port, scraped) = (free_port(), free_port());
+    let mut tickgen = tickgen(&folder, scraped);
+    let _prometheus = prometheus(&root.join(PROMETHEUS), &folder, scraped, port);
+
+    let exposition = get(scraped, "/metrics").expect("metrics");
+    let mut check = Command::new(root.join(PROMTOOL));
+    let mut check =
+        check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(exposition.as_bytes()).unwrap();
+    assert_succeeds(&check.wait_with_output().unwrap());
+
+    let rules = wait_for("the rules", || Some(expressions_of_rules(port)).filter(|rules| !rules.is_empty()));
+    assert_eq!(rules.len(), repository_file("dashboards/rules.yml").matches("expr:").count());
+    for (place, expression) in expressions_of_panels().into_iter().chain(rules) {
+        let mut last = String::new();
+        // What is a rate of rates needs some scrapes.
+        let answered = (0..ATTEMPTS / 5).any(|_| match evaluate(port, &expression) {
+            Ok(_) => true,
+            Err(why) => {
+                last = why;
+                std::thread::sleep(Duration::from_millis(500));
+                false
+            }
+        });
+        assert!(answered, "{place}: {expression}: {last}");
+    }
+    let up = evaluate(port, "up{job=\"tickgen\"}").unwrap();
+    assert_eq!(up[0]["value"][1], "1");
+    signal(&tickgen.0, "TERM");
+    assert_eq!(tickgen.0.wait().unwrap().code(), Some(0));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn promtool_accepts_the_rules() {
+    let Some(root) = peers(&[PROMTOOL]) else { return };
+    for arguments in [
+        ["check", "rules", "rules.yml"],
+        ["test", "rules", "rules_test.yml"],
+        ["check", "config", "prometheus.yml"],
+    ] {
+        let output = Command::new(root.join(PROMTOOL)).args(arguments).current_dir(dashboards()).output();
+        assert_succeeds(&output.unwrap());
+    }
+}
+
+#[test]
+fn the_dashboard_fits_grafanas_types() {
+    let schema = "grafana-dashboard.schema.json";
+    let Some(root) = peers(&[schema, "node/node_modules/ajv"]) else { return };
+    let check = |file: &Path| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/fits_schema.cjs");
+        let mut node = Command::new("node");
+        node.env("NODE_PATH", root.join("node/node_modules"));
+        node.arg(script).arg(root.join(schema)).arg(file).output().unwrap()
+    };
+    assert_succeeds(&check(&dashboards().join("tickgen.json")));
+    // And the check finds what is wrong.
+    let mut wrong = dashboard();
+    wrong["panels"][1]["gridPos"]["x"] = "left".into();
+    wrong["templating"]["list"][0]["kind"] = "datasource".into();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("dashboard-{}.json", std::process::id()));
+    std::fs::write(&file, wrong.to_string()).unwrap();
+    let output = check(&file);
+    std::fs::remove_file(&file).unwrap();
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert!(found.contains("/panels/1") && found.contains("/templating/list/0 "), "{found}");
+}
+
+#[test]
+fn every_panel_says_what_good_looks_like() {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "panels have ids of their own");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let description = panel["description"].as_str().unwrap_or_default();
+        assert!(description.starts_with("Good: "), "{}: {description}", panel["title"]);
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty());
+        for target in targets {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+        }
+    }
+    assert_eq!(without_filters("a{b=~\"c\"} < 5 and d == 0"), "a{b=~\"c\"} < bool 5 and d == bool 0");
+}

@@ -1,0 +1,13 @@
+// Prints what of a JSON file does not fit a JSON schema, and fails if there is something:
+//   node fits_schema.cjs SCHEMA FILE
+const Ajv = require("ajv");
+const { readFileSync } = require("fs");
+
+const [schema, file] = process.argv.slice(2).map((path) => JSON.parse(readFileSync(path, "utf8")));
+const fits = new Ajv({ allErrors: true, strict: false }).compile(schema);
+if (!fits(file)) {
+  for (const error of fits.errors) {
+    console.log(`${error.instancePath} ${error.message} ${JSON.stringify(error.params)}`);
+  }
+  process.exit(1);
+}
