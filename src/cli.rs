@@ -21,7 +21,7 @@ TICKGEN_MAX_ATTEMPTS) and by its key in a config file; flags win over variables 
 Sizes are bytes, or with KiB, MiB or GiB; times need a unit: ms, s, m or h.
 
 Exit codes: 0 done, thresholds met; 1 the run failed; 2 bad usage or configuration, nothing sent; \
-99 a threshold missed.";
+98 acked records lost, with --verify; 99 a threshold missed.";
 
 /// The command.
 #[must_use]

@@ -2,7 +2,7 @@
 //!
 //! The way of a record: [`load`] says when it is due and [`tick`] what it is; [`producer`] makes it,
 //! packs it, waits for its shard, sends it and settles it exactly once; [`kinesis`] is where it goes;
-//! [`observe`] and [`admin`] show what became of it. [`settings`], [`config`] and [`plan`] lead from
+//! [`observe`] and [`admin`] show what became of it, and [`verify`] reads it back. [`settings`], [`config`] and [`plan`] lead from
 //! flags, variables and config.toml to a validated plan, and [`run`] carries one out.
 
 pub mod admin;
@@ -17,3 +17,4 @@ pub mod producer;
 pub mod run;
 pub mod settings;
 pub mod tick;
+pub mod verify;

@@ -13,6 +13,7 @@ use tracing::Level;
 
 const RUN_FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
+const NOT_PROVED: u8 = 98;
 const THRESHOLD_MISSED: u8 = 99;
 
 fn main() -> ExitCode {
@@ -127,6 +128,8 @@ fn report(plan: &Plan, summary: &Summary) -> ExitCode {
     }
     if summary.failed() {
         ExitCode::from(RUN_FAILED)
+    } else if !summary.proved() {
+        ExitCode::from(NOT_PROVED)
     } else if summary.passed() {
         ExitCode::SUCCESS
     } else {

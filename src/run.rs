@@ -5,6 +5,7 @@ mod drill;
 mod engines;
 mod lines;
 mod replay;
+mod verify;
 
 use crate::admin::{self, Admin};
 #[cfg(feature = "embedded")]
@@ -25,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use verify::Verifying;
 
 /// Why a run came to no summary.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +84,11 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
         drill::check(&plan.drills, to.info.on_demand).map_err(RunError::Plan)?;
     }
     let records = sources.into_iter().zip(feeds).collect();
-    let summary = offer(plan, &to, records, &admin, stops, &mut rest).await;
+    let verifying = tokio::select! {
+        verifying = Verifying::begin(plan, &to, unix(chrono::Utc::now())) => verifying?,
+        () = stops.next() => return Err(RunError::Stopped),
+    };
+    let summary = offer(plan, &to, records, verifying, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
     Ok(summary)
 }
@@ -119,24 +125,31 @@ impl Rest {
 async fn offer(
     plan: &Plan,
     to: &Destinations,
-    mut records: Vec<(Source, Option<Replay>)>,
+    records: Vec<(Source, Option<Replay>)>,
+    verifying: Verifying,
     admin: &Admin,
-    stops: impl Stops,
+    mut stops: impl Stops,
     rest: &mut Rest,
 ) -> Summary {
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
-    let unix = started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0);
-    for (source, _) in &mut records {
-        source.starts_at(unix);
-    }
+    let (run, unix) = (rand::random::<u32>(), unix(started_at));
     let room = engines::room(plan);
-    let engines = plan.loads.iter().zip(&to.loads).zip(records);
-    let engines = engines
-        .map(|((load, to), records)| (engines::engine(load, to, records, Arc::clone(&room)), to.to.clone()))
-        .collect();
+    let (mut engines, mut read_back) = (Vec::new(), Vec::new());
+    let loads = plan.loads.iter().zip(&to.loads).zip(records);
+    for (place, ((load, to), (source, feed))) in loads.enumerate() {
+        let mut source = source.with_stamps(load.stamps, run, u8::try_from(place).unwrap_or(u8::MAX));
+        source.starts_at(unix);
+        if plan.verify.is_some() {
+            read_back.push((load.name.clone(), source.clone()));
+        }
+        let witness = verifying.witness(place);
+        let engine = engines::engine(load, to, (source, feed), witness, Arc::clone(&room));
+        engines.push((engine, to.to.clone()));
+    }
+    let proving = verifying.prove(run, unix, start, read_back);
     let mut producer = Producer::start(engines, start, plan.drain_timeout);
-    let facts = facts(plan, to, started_at);
+    let facts = facts(plan, to, run, started_at);
     tell_loads(&facts, to);
     let judge = Judge::new(&plan.output.thresholds, facts);
     let observer = producer.observer();
@@ -156,15 +169,24 @@ async fn offer(
         rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), Arc::clone(&missed)));
     }
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
-    let finished = drills.during(finish(&mut producer, &steering, stops, &missed)).await;
-    let error = finished.fatal.map(|error| error.to_string());
+    let finished = drills.during(finish(&mut producer, &steering, &mut stops, &missed)).await;
+    let mut error = finished.fatal.map(|error| error.to_string());
     let stopped_by = if error.is_some() { StoppedBy::Error } else { finished.stopped_by };
+    let verify = proving.result(&mut stops).await.unwrap_or_else(|unproved| {
+        error.get_or_insert(unproved);
+        None
+    });
     let summary = judge.summary(&observer.loads(), stopped_by, error);
-    Summary { drills: drills.results(&observer.snapshot()), ..summary }
+    Summary { drills: drills.results(&observer.snapshot()), verify, ..summary }
+}
+
+/// Nanoseconds since 1970-01-01 UTC.
+fn unix(time: chrono::DateTime<chrono::Utc>) -> Nanos {
+    time.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0)
 }
 
 /// What is known of the run besides its counts.
-fn facts(plan: &Plan, to: &Destinations, started_at: chrono::DateTime<chrono::Utc>) -> RunFacts {
+fn facts(plan: &Plan, to: &Destinations, run: u32, started_at: chrono::DateTime<chrono::Utc>) -> RunFacts {
     let of_load = |(load, to): (&LoadPlan, &Destination)| LoadFacts {
         name: load.name.clone(),
         seed: load.seed,
@@ -173,7 +195,7 @@ fn facts(plan: &Plan, to: &Destinations, started_at: chrono::DateTime<chrono::Ut
         open_loop: load.is_open_loop(),
     };
     RunFacts {
-        run_id: format!("{:08x}", rand::random::<u32>()),
+        run_id: format!("{run:08x}"),
         started_at: started_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         loads: plan.loads.iter().zip(&to.loads).map(of_load).collect(),
     }
@@ -244,7 +266,7 @@ struct Finished {
 async fn finish(
     producer: &mut Producer,
     steering: &Steering,
-    mut stops: impl Stops,
+    stops: &mut impl Stops,
     missed: &Notify,
 ) -> Finished {
     let mut stopped_by = StoppedBy::Schedule;
