@@ -5,13 +5,17 @@
 //! trimmed, so that a run of days ends as it began. What is to be read back is trimmed only once it was.
 
 use super::{ReadMarks, ShardId};
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use ferrokinesis::actions::{Operation, dispatch};
 use ferrokinesis::store::{Store, StoreOptions};
 use ferrokinesis::{create_app, serve_plain_http};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
 /// The name of the embedded stream.
@@ -77,7 +81,8 @@ impl Embedded {
         create_stream(&store, shards).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let app = app.layer(DefaultBodyLimit::max(MAX_BODY));
+        let app =
+            app.layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(Arc::default(), in_order));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             if let Err(error) = serve_plain_http(listener, app, std::future::pending()).await {
@@ -92,6 +97,19 @@ impl Embedded {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+}
+
+/// Keeps reads and writes apart. The store numbers the records of a request first and keeps them
+/// afterwards, so that a reader in between would go past them for ever.
+async fn in_order(State(order): State<Arc<RwLock<()>>>, request: Request, next: Next) -> Response {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+    if target.is_some_and(|target| target.ends_with(".GetRecords")) {
+        let _no_writer = order.write().await;
+        next.run(request).await
+    } else {
+        let _no_reader = order.read().await;
+        next.run(request).await
     }
 }
 
