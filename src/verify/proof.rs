@@ -215,3 +215,150 @@ impl LoadProof {
         ranges
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::SECOND;
+    use crate::tick::{EventTime, Keys, Market, StampPlace, Ticks, TimeZone};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const START: Nanos = 1_795_373_640 * SECOND;
+
+    fn source(keys: &str, stamps: StampPlace, run: u32, load: u8) -> Source {
+        let tickers = ["AAPL".to_owned(), "TBV".to_owned()];
+        let time = EventTime::new(0, TimeZone::Utc);
+        let ticks = Ticks::new(9, Market::Walk, &tickers, None, time).unwrap();
+        let keys = Keys::new(&keys.parse().unwrap(), 9, &ticks);
+        let mut source = Source::new(ticks, keys).with_stamps(stamps, run, load);
+        source.starts_at(START);
+        source
+    }
+
+    fn stored(source: &mut Source, n: u64) -> (String, Vec<u8>) {
+        let (mut key, mut data) = (Vec::new(), Vec::new());
+        source.write_key(n, n * 1000, &mut key);
+        source.write_payload(n, n * 1000, &mut data);
+        (String::from_utf8(key).unwrap(), data)
+    }
+
+    fn read(proof: &mut Proof, key: &str, data: &[u8]) {
+        proof.read(Arrived { partition_key: key, data, arrived_unix: 0, read: 0 });
+    }
+
+    fn proof(keys: &str, stamps: StampPlace) -> Proof {
+        let load = |load: u8| (load.to_string(), source(keys, stamps, 7, load));
+        Proof::new(7, START, vec![load(0), load(1)])
+    }
+
+    /// What happens to a record: whether it is acked, how many copies arrive whole, and how many do not.
+    type Fate = (bool, u32, u32);
+
+    proptest! {
+        /// Whatever arrives in whatever order, each count is what was done.
+        #[test]
+        fn counts_are_what_was_done(
+            fates in prop::collection::vec((any::<bool>(), 0_u32..4, 0_u32..2), 0..80),
+            foreign in 0_usize..5,
+            order: u64,
+            body: bool,
+        ) {
+            let stamps = if body { StampPlace::Body } else { StampPlace::Key };
+            let mut proof = proof(if body { "ticker" } else { "uniform" }, stamps);
+            let mut own = source(if body { "ticker" } else { "uniform" }, stamps, 7, 1);
+            let mut other = source(if body { "ticker" } else { "uniform" }, stamps, 8, 1);
+            // What is done, to be shuffled: acks (no copy), copies, and whether they are whole.
+            let mut deeds: Vec<(u64, Option<bool>)> = Vec::new();
+            for (n, (acked, whole, spoiled)) in (0..).zip(&fates) {
+                deeds.extend(acked.then_some((n, None)));
+                deeds.extend((0..*whole).map(|_| (n, Some(true))));
+                deeds.extend((0..*spoiled).map(|_| (n, Some(false))));
+            }
+            deeds.sort_by_key(|(n, kind)| crate::draw::Draws::new(order, 0).bits(n * 8 + u64::from(kind.is_some())));
+            for (n, deed) in deeds {
+                let (key, mut data) = stored(&mut own, n);
+                match deed {
+                    None => proof.acked(1, &[n], 1, 2),
+                    Some(whole) => {
+                        // Only the date of EVENT_TIME.
+                        if !whole {
+                            data[16] ^= 1;
+                        }
+                        read(&mut proof, &key, &data);
+                    }
+                }
+            }
+            for n in 0..foreign {
+                let (key, data) = stored(&mut other, n as u64);
+                read(&mut proof, &key, &data);
+            }
+            let summary = proof.summary();
+            let count = |is: fn(&Fate) -> bool| fates.iter().filter(|fate| is(fate)).count() as u64;
+            prop_assert_eq!(summary.acked, count(|f| f.0));
+            prop_assert_eq!(summary.delivered, count(|f| f.1 > 0));
+            prop_assert_eq!(summary.delivered_unacked, count(|f| !f.0 && f.1 > 0));
+            prop_assert_eq!(summary.lost, count(|f| f.0 && f.1 == 0));
+            prop_assert_eq!(summary.duplicated_records, count(|f| f.1 > 1));
+            prop_assert_eq!(summary.duplicated, fates.iter().map(|f| u64::from(f.1.saturating_sub(1))).sum::<u64>());
+            prop_assert_eq!(summary.corrupted, fates.iter().map(|f| u64::from(f.2)).sum::<u64>());
+            prop_assert_eq!(summary.foreign, foreign as u64);
+            prop_assert_eq!(summary.acked, summary.delivered - summary.delivered_unacked + summary.lost);
+            let lost: BTreeSet<u64> = summary.lost_ranges.iter().flat_map(|r| r.first..=r.last).collect();
+            let expected = (0..).zip(&fates).filter(|(_, f)| f.0 && f.1 == 0).map(|(n, _)| n);
+            prop_assert_eq!(lost, expected.collect::<BTreeSet<u64>>());
+            prop_assert_eq!(proof.missing(), summary.lost);
+        }
+    }
+
+    #[test]
+    fn order_is_looked_at_for_each_key() {
+        let mut proof = proof("fixed:k", StampPlace::Body);
+        let mut own = source("fixed:k", StampPlace::Body, 7, 0);
+        // 2 and 3 come after 5; the second 5 is a copy.
+        for n in [0, 1, 5, 2, 3, 5, 6] {
+            let (key, data) = stored(&mut own, n);
+            read(&mut proof, &key, &data);
+        }
+        let summary = proof.summary();
+        assert_eq!((summary.out_of_order, summary.duplicated, summary.delivered), (2, 1, 6));
+    }
+
+    #[test]
+    fn aggregates_are_opened_and_what_is_no_record_of_the_run_is_foreign() {
+        let mut proof = proof("per-shard", StampPlace::Key);
+        let mut own = source("per-shard", StampPlace::Key, 7, 0);
+        let mut writer = aggregate::AggregateWriter::default();
+        writer.place_by(5);
+        for n in 0..3 {
+            let (key, data) = stored(&mut own, n);
+            writer.push(None, key.as_bytes(), &data);
+        }
+        let mut packed = vec![Vec::new()];
+        writer.finish(&mut packed[0]);
+        aggregate::seal(&mut packed);
+        read(&mut proof, "a", &packed[0]);
+        // A load that the run does not have, no stamp at all, and an aggregate that is broken.
+        let (key, data) = stored(&mut source("uniform", StampPlace::Key, 7, 2), 0);
+        read(&mut proof, &key, &data);
+        read(&mut proof, "partitionkey", b"{}");
+        let last = packed[0].len() - 1;
+        packed[0][last] ^= 1;
+        read(&mut proof, "a", &packed[0]);
+        let summary = proof.summary();
+        assert_eq!((summary.delivered, summary.foreign, summary.corrupted), (3, 3, 0));
+    }
+
+    /// A run of ten million records that settle in about their order keeps a few hundred bytes.
+    #[test]
+    fn what_is_settled_without_gaps_takes_no_room() {
+        let mut proof = proof("uniform", StampPlace::Key);
+        for from in (0..10_000_000_u64).step_by(500) {
+            let numbers: Vec<u64> = (from..from + 500).collect();
+            proof.acked(0, &numbers, 0, 0);
+        }
+        proof.loads[0].acked.optimize();
+        assert_eq!(proof.missing(), 10_000_000);
+        assert!(proof.loads[0].acked.serialized_size() < 10_000);
+    }
+}

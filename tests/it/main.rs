@@ -13,3 +13,4 @@ mod loads;
 mod peers;
 mod reshard;
 mod simulation;
+mod verify;
