@@ -27,24 +27,24 @@ const LIST_ATTEMPTS: u32 = 5;
 
 /// Records that an answer acked.
 #[derive(Debug)]
-struct Acked {
+struct Answered {
     load: u8,
     numbers: Vec<u64>,
     sent: Nanos,
-    acked: Nanos,
+    at: Nanos,
 }
 
 /// Tells a [`Consumer`] what a load's answers acked.
 #[derive(Clone, Debug)]
 pub struct Acks {
     load: u8,
-    to: UnboundedSender<Acked>,
+    to: UnboundedSender<Answered>,
 }
 
 impl Witness for Acks {
     fn acked(&mut self, numbers: Vec<u64>, sent: Nanos, acked: Nanos) {
         // A consumer that is gone has said why.
-        let _ = self.to.send(Acked { load: self.load, numbers, sent, acked });
+        let _ = self.to.send(Answered { load: self.load, numbers, sent, at: acked });
     }
 }
 
@@ -57,8 +57,8 @@ pub struct Consumer {
     pages: Arc<Semaphore>,
     // What the loads' answers acked. It is taken in before pages are, and faster than engines send, so it
     // holds no more than what comes while one page is settled.
-    acks: UnboundedReceiver<Acked>,
-    acks_to: UnboundedSender<Acked>,
+    acks: UnboundedReceiver<Answered>,
+    acks_to: UnboundedSender<Answered>,
 }
 
 #[derive(Debug)]
@@ -154,15 +154,14 @@ impl Consumer {
             let deadline = ended.map_or_else(Instant::now, |ended| ended + wait);
             tokio::select! {
                 biased;
-                acked = self.acks.recv(), if ended.is_none() => match acked {
-                    Some(Acked { load, numbers, sent, acked }) => proof.acked(load, &numbers, sent, acked),
-                    None => {
-                        for stream in 0..self.streams.len() {
-                            self.look_for_shards(stream).await?;
-                        }
+                answered = self.acks.recv(), if ended.is_none() => {
+                    if let Some(Answered { load, numbers, sent, at }) = answered {
+                        proof.acked(load, &numbers, sent, at);
+                    } else {
+                        self.look_for_shards_everywhere().await?;
                         ended = Some(Instant::now());
                     }
-                },
+                }
                 Some(Ok(turn)) = self.turns.join_next() => self.settle(turn, proof, start).await?,
                 () = sleep_until(deadline), if ended.is_some() => {
                     return match ended.filter(|ended| !self.is_at_tip(*ended)) {
@@ -218,6 +217,13 @@ impl Consumer {
         }
         cursor.iterator = page.next;
         self.read(&client, cursor, began + PAUSE);
+        Ok(())
+    }
+
+    async fn look_for_shards_everywhere(&mut self) -> Result<(), String> {
+        for stream in 0..self.streams.len() {
+            self.look_for_shards(stream).await?;
+        }
         Ok(())
     }
 
