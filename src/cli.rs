@@ -37,7 +37,7 @@ TICKGEN_MAX_ATTEMPTS) and by its key in a config file; flags win over variables 
 Sizes are bytes, or with KiB, MiB or GiB; times need a unit: ms, s, m or h.
 
 Exit codes: 0 done, thresholds met; 1 the run failed; 2 bad usage or configuration, nothing sent; \
-99 a threshold missed.";
+98 acked records lost, with --verify; 99 a threshold missed.";
 
 const ABOUT_SEARCH: &str = "Finds the highest rate that holds an objective.";
 const AFTER_SEARCH: &str = "The flags of the first group are TICKGEN_SEARCH_* variables and search-* keys. \

@@ -2,9 +2,9 @@
 //!
 //! The way of a record: [`load`] says when it is due and [`tick`] what it is; [`producer`] makes it,
 //! packs it, waits for its shard, sends it and settles it exactly once; [`kinesis`] is where it goes;
-//! [`observe`] and [`admin`] show what became of it. [`settings`], [`config`] and [`plan`] lead from
-//! flags, variables and config.toml to a validated plan, and [`run`] carries one out; [`search`] finds the
-//! highest rate that holds an objective, by one run after another.
+//! [`observe`] and [`admin`] show what became of it, and [`verify`] reads it back. [`settings`], [`config`]
+//! and [`plan`] lead from flags, variables and config.toml to a validated plan, and [`run`] carries one
+//! out; [`search`] finds the highest rate that holds an objective, by one run after another.
 
 pub mod admin;
 pub mod cli;
@@ -19,3 +19,4 @@ pub mod run;
 pub mod search;
 pub mod settings;
 pub mod tick;
+pub mod verify;

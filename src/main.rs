@@ -19,6 +19,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 const RUN_FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
+const NOT_PROVED: u8 = 98;
 const THRESHOLD_MISSED: u8 = 99;
 
 fn main() -> ExitCode {
@@ -126,6 +127,7 @@ impl Done {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Run(summary) if summary.failed() => RUN_FAILED,
+            Self::Run(summary) if !summary.proved() => NOT_PROVED,
             Self::Run(summary) if !summary.passed() => THRESHOLD_MISSED,
             Self::Run(_) => 0,
             Self::Search(summary) => match summary.verdict {

@@ -45,6 +45,8 @@ pub struct Plan {
     pub attempt_timeout: Duration,
     /// The application that the load is for.
     pub application: Option<Application>,
+    /// How long after the load acked records are waited for, if the stream is read back.
+    pub verify: Option<Duration>,
     /// What is told, and where.
     pub output: Output,
 }
@@ -175,6 +177,7 @@ impl Reader<'_> {
         let connect_timeout = self.read(Key::ConnectTimeout, parse::positive_time);
         let attempt_timeout = self.read(Key::AttemptTimeout, parse::positive_time);
         let application = self.application();
+        let verify = self.verify(&loads, target.as_ref());
         let output = self.output();
         self.check_sizes(&loads, bounds, target.as_ref());
         if let Some(output) = &output
@@ -202,8 +205,25 @@ impl Reader<'_> {
             connect_timeout: Duration::from_nanos(connect_timeout?),
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
             application: application?,
+            verify: verify?,
             output,
         })
+    }
+
+    #[expect(
+        clippy::option_option,
+        reason = "outside: whether it could be read; inside: whether it is asked for"
+    )]
+    fn verify(&mut self, loads: &[LoadPlan], target: Option<&Target>) -> Option<Option<Duration>> {
+        let verify = self.read(Key::Verify, parse::switch)?;
+        let wait = self.read(Key::VerifyWait, parse::time)?;
+        if verify && matches!(target, Some(Target::Lines(_))) {
+            self.refuse(Key::Verify, "reads a stream back; with --to the records go to none");
+        }
+        if verify && loads.len() > 1 + usize::from(u8::MAX) {
+            self.refuse(Key::Verify, "tells at most 256 loads apart");
+        }
+        Some(verify.then_some(Duration::from_nanos(wait)))
     }
 
     fn drills(&mut self, loads: &[LoadPlan], target: Option<&Target>) -> Option<Vec<Drill>> {

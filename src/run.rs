@@ -7,6 +7,7 @@ mod engines;
 mod lines;
 mod replay;
 mod search;
+mod verify;
 
 use crate::admin::{self, Admin, process_figures};
 #[cfg(feature = "embedded")]
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use verify::{Proving, Verifying};
 
 pub use search::search;
 
@@ -84,7 +86,11 @@ pub async fn run(plan: &Plan, mut stops: impl Stops) -> Result<Summary, RunError
     let mut rest = Rest::default();
     let admin = listen(plan, &mut rest).await?;
     let (records, to) = reach(plan, &mut stops).await?;
-    let summary = offer(plan, &to, records, &admin, stops, &mut rest).await;
+    let verifying = tokio::select! {
+        verifying = Verifying::begin(plan, &to, unix(chrono::Utc::now())) => verifying?,
+        () = stops.next() => return Err(RunError::Stopped),
+    };
+    let summary = offer(plan, &to, records, verifying, &admin, stops, &mut rest).await;
     rest.tasks.shutdown().await;
     Ok(summary)
 }
@@ -156,30 +162,38 @@ struct Underway {
     producer: Producer,
     observer: Observer,
     judge: Judge,
+    proving: Proving,
 }
 
 /// Starts to offer the loads. What runs beside the producer is left in `rest`.
 fn begin(
     plan: &Plan,
     to: &Destinations,
-    mut records: Vec<Records>,
+    records: Vec<Records>,
+    verifying: Verifying,
     admin: &Admin,
     rest: &mut Rest,
 ) -> Underway {
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
-    let unix = started_at.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0);
-    for (source, _) in &mut records {
-        source.starts_at(unix);
-    }
+    let (run, unix) = (rand::random::<u32>(), unix(started_at));
     let room = engines::room(plan);
-    let engines = plan.loads.iter().zip(&to.loads).zip(records);
-    let engines = engines
-        .map(|((load, to), records)| (engines::engine(load, to, records, Arc::clone(&room)), to.to.clone()))
-        .collect();
+    let (mut engines, mut read_back) = (Vec::new(), Vec::new());
+    let loads = plan.loads.iter().zip(&to.loads).zip(records);
+    for (place, ((load, to), (source, feed))) in loads.enumerate() {
+        let mut source = source.with_stamps(load.stamps, run, u8::try_from(place).unwrap_or(u8::MAX));
+        source.starts_at(unix);
+        if plan.verify.is_some() {
+            read_back.push((load.name.clone(), source.clone()));
+        }
+        let witness = verifying.witness(place);
+        let engine = engines::engine(load, to, (source, feed), witness, Arc::clone(&room));
+        engines.push((engine, to.to.clone()));
+    }
+    let proving = verifying.prove(run, unix, start, read_back);
     let producer = Producer::start(engines, start, plan.drain_timeout);
     let observer = producer.observer();
-    let facts = facts(plan, to, started_at);
+    let facts = facts(plan, to, run, started_at);
     admin.begin(Metrics::new(gauges(plan, to, &facts)), observer.clone());
     for (to, map) in to.loads.iter().zip(producer.steering().maps()) {
         if let Some(client) = to.to.client() {
@@ -187,18 +201,20 @@ fn begin(
         }
     }
     let judge = Judge::new(plan.output.thresholds.clone(), facts);
-    Underway { start, producer, observer, judge }
+    Underway { start, producer, observer, judge, proving }
 }
 
 async fn offer(
     plan: &Plan,
     to: &Destinations,
     records: Vec<Records>,
+    verifying: Verifying,
     admin: &Admin,
-    stops: impl Stops,
+    mut stops: impl Stops,
     rest: &mut Rest,
 ) -> Summary {
-    let Underway { start, mut producer, observer, judge } = begin(plan, to, records, admin, rest);
+    let Underway { start, mut producer, observer, judge, proving } =
+        begin(plan, to, records, verifying, admin, rest);
     tell_loads(judge.facts(), to);
     if !plan.output.quiet {
         let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
@@ -217,15 +233,24 @@ async fn offer(
     }
     let steering = producer.steering();
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
-    let finished = drills.during(finish(&mut producer, &steering, stops, ends)).await;
-    let error = finished.fatal.map(|error| error.to_string());
+    let finished = drills.during(finish(&mut producer, &steering, &mut stops, ends)).await;
+    let mut error = finished.fatal.map(|error| error.to_string());
     let stopped_by = if error.is_some() { StoppedBy::Error } else { finished.stopped_by };
+    let verify = proving.result(&mut stops).await.unwrap_or_else(|unproved| {
+        error.get_or_insert(unproved);
+        None
+    });
     let summary = judge.summary(&observer.loads(), stopped_by, error, finished.missed);
-    Summary { drills: drills.results(&observer.snapshot()), ..summary }
+    Summary { drills: drills.results(&observer.snapshot()), verify, ..summary }
+}
+
+/// Nanoseconds since 1970-01-01 UTC.
+fn unix(time: chrono::DateTime<chrono::Utc>) -> Nanos {
+    time.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0)
 }
 
 /// What is known of the run besides its counts.
-fn facts(plan: &Plan, to: &Destinations, started_at: chrono::DateTime<chrono::Utc>) -> RunFacts {
+fn facts(plan: &Plan, to: &Destinations, run: u32, started_at: chrono::DateTime<chrono::Utc>) -> RunFacts {
     let of_load = |(load, to): (&LoadPlan, &Destination)| LoadFacts {
         name: load.name.clone(),
         seed: load.seed,
@@ -234,7 +259,7 @@ fn facts(plan: &Plan, to: &Destinations, started_at: chrono::DateTime<chrono::Ut
         open_loop: load.is_open_loop(),
     };
     RunFacts {
-        run_id: format!("{:08x}", rand::random::<u32>()),
+        run_id: format!("{run:08x}"),
         started_at: started_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         loads: plan.loads.iter().zip(&to.loads).map(of_load).collect(),
     }
@@ -322,7 +347,7 @@ enum End {
 async fn finish(
     producer: &mut Producer,
     steering: &Steering,
-    mut stops: impl Stops,
+    stops: &mut impl Stops,
     mut ends: mpsc::Receiver<End>,
 ) -> Finished {
     let mut stopped_by = StoppedBy::Schedule;

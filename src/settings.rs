@@ -92,6 +92,8 @@ settings! {
             "Pad each payload with a field to this size"
         Keys "keys" = "uniform", "KIND";
             "Partition keys: uniform, ticker, fixed:KEY, zipf:S, zipf:S:KEYS or per-shard"
+        Stamp "stamp" = "auto", "auto|key|body|none";
+            "Where each record says which it is: in its partition key or a last field; auto: with --verify only, in the key where --keys allows it"
         Speed "speed" = "1x", "N";
             "How fast to replay a file: 10x takes a tenth of the time"
         ReplayTime "replay-time" = "timestamp", "FIELD";
@@ -180,6 +182,12 @@ settings! {
             "Begin the load once this http:// address of the application under test answers with 2xx"
         StopWhenGone "stop-when-gone" = "false", "BOOL";
             "Drain once the address of --start-when has not answered six times in a row"
+    }
+    "Proof" {
+        Verify "verify" = "false", "BOOL";
+            "Read the stream back while the load runs, and fail (exit 98) unless every acked record arrived"
+        VerifyWait "verify-wait" = "10s", "TIME";
+            "Longest wait after the load for acked records that have not been read yet"
     }
     "Output" {
         Warmup "warmup" = "0s", "TIME";

@@ -229,7 +229,11 @@ impl Client {
         }
     }
 
-    fn failed<E>(&self, operation: &'static str, error: &aws_sdk_kinesis::error::SdkError<E>) -> StreamError
+    pub(super) fn failed<E>(
+        &self,
+        operation: &'static str,
+        error: &aws_sdk_kinesis::error::SdkError<E>,
+    ) -> StreamError
     where
         E: aws_sdk_kinesis::error::ProvideErrorMetadata + std::error::Error + 'static,
     {

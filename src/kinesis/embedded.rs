@@ -2,15 +2,20 @@
 //!
 //! It throttles each shard at 1,000 records/s and 1 MiB/s as Kinesis does (in fixed windows of a
 //! second, data bytes only), and keeps records in memory: once they pass a bound, the oldest are
-//! trimmed, so that a run of days ends as it began.
+//! trimmed, so that a run of days ends as it began. What is to be read back is trimmed only once it was.
 
-use axum::extract::DefaultBodyLimit;
+use super::{ReadMarks, ShardId};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use ferrokinesis::actions::{Operation, dispatch};
 use ferrokinesis::store::{Store, StoreOptions};
 use ferrokinesis::{create_app, serve_plain_http};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
 /// The name of the embedded stream.
@@ -51,12 +56,17 @@ pub enum EmbeddedError {
 }
 
 impl Embedded {
-    /// Starts it with one stream of `shards` shards, which keeps `keep_bytes` of records.
+    /// Starts it with one stream of `shards` shards, which keeps `keep_bytes` of records, and besides
+    /// those past `unread`, if someone reads them.
     ///
     /// # Errors
     /// If there is no port, or the stream cannot be made.
     #[expect(clippy::disallowed_methods, reason = "the server and the trimmer are its tasks")]
-    pub async fn start(shards: u32, keep_bytes: u64) -> Result<Self, EmbeddedError> {
+    pub async fn start(
+        shards: u32,
+        keep_bytes: u64,
+        unread: Option<ReadMarks>,
+    ) -> Result<Self, EmbeddedError> {
         let options = StoreOptions {
             create_stream_ms: 0,
             delete_stream_ms: 0,
@@ -71,14 +81,15 @@ impl Embedded {
         create_stream(&store, shards).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let app = app.layer(DefaultBodyLimit::max(MAX_BODY));
+        let app =
+            app.layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(Arc::default(), in_order));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             if let Err(error) = serve_plain_http(listener, app, std::future::pending()).await {
                 tracing::error!(%error, "the embedded Kinesis ended");
             }
         });
-        tasks.spawn(trim(store, keep_bytes));
+        tasks.spawn(trim(store, keep_bytes, unread));
         Ok(Self { address, _tasks: tasks })
     }
 
@@ -86,6 +97,19 @@ impl Embedded {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+}
+
+/// Keeps reads and writes apart. The store numbers the records of a request first and keeps them
+/// afterwards, so that a reader in between would go past them for ever.
+async fn in_order(State(order): State<Arc<RwLock<()>>>, request: Request, next: Next) -> Response {
+    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+    if target.is_some_and(|target| target.ends_with(".GetRecords")) {
+        let _no_writer = order.write().await;
+        next.run(request).await
+    } else {
+        let _no_reader = order.read().await;
+        next.run(request).await
     }
 }
 
@@ -106,20 +130,21 @@ async fn create_stream(store: &Store, shards: u32) -> Result<(), EmbeddedError> 
 }
 
 /// Deletes the oldest records of every shard whenever more than `keep_bytes` are kept.
-async fn trim(store: Store, keep_bytes: u64) {
+async fn trim(store: Store, keep_bytes: u64, unread: Option<ReadMarks>) {
     let metrics = store.metrics();
     loop {
         tokio::time::sleep(TRIM_INTERVAL).await;
         while metrics.retained_bytes() > keep_bytes {
-            if trim_quarter(&store, metrics.retained_records()).await == 0 {
+            if trim_quarter(&store, metrics.retained_records(), unread.as_ref()).await == 0 {
                 break;
             }
         }
     }
 }
 
-/// Deletes about a quarter of all records, the oldest of each shard; tells how many.
-async fn trim_quarter(store: &Store, records: u64) -> usize {
+/// Deletes about a quarter of all records, the oldest of each shard, but none that is yet to be read;
+/// tells how many.
+async fn trim_quarter(store: &Store, records: u64, unread: Option<&ReadMarks>) -> usize {
     let Ok(stream) = store.get_stream(STREAM).await else {
         return 0;
     };
@@ -131,7 +156,13 @@ async fn trim_quarter(store: &Store, records: u64) -> usize {
         // '0' follows '/', so this is every key of the shard.
         let oldest =
             store.get_records_range_limited(STREAM, &format!("{hex}/"), &format!("{hex}0"), each).await;
-        let keys: Vec<String> = oldest.into_iter().map(|(key, _)| key).collect();
+        let mark =
+            unread.map(|marks| marks.of(ShardId(u64::try_from(shard).unwrap_or(0))).unwrap_or_default());
+        // Sequence numbers of a shard have one length, so that their texts sort as they do.
+        let may_go = |key: &String| {
+            mark.as_deref().is_none_or(|mark| key.split_once('/').is_some_and(|(_, number)| number <= mark))
+        };
+        let keys: Vec<String> = oldest.into_iter().map(|(key, _)| key).filter(may_go).collect();
         deleted += keys.len();
         store.delete_record_keys(STREAM, &keys).await;
     }
@@ -154,7 +185,7 @@ mod tests {
         }
         let metrics = store.metrics();
         assert!(metrics.retained_bytes() > 100_000);
-        let trimmer = trim(store.clone(), 100_000);
+        let trimmer = trim(store.clone(), 100_000, None);
         let done = async {
             while metrics.retained_bytes() > 100_000 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

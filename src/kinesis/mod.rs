@@ -12,12 +12,14 @@ mod exchange;
 pub mod limits;
 pub mod md5;
 pub mod protocol;
+mod reader;
 mod scan;
 mod shard_map;
 
 pub use answer::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind};
 pub use client::{Client, ClientConfig, Reach, StreamError, StreamInfo};
 pub use control::{Change, ChangeError};
+pub use reader::{ListedShard, Page, Position, ReadMarks, StoredRecord};
 pub use shard_map::{Shard, ShardId, ShardMap, ShardMapError, hash_key};
 
 use bytes::Bytes;

@@ -92,7 +92,7 @@ pub struct Figures {
 }
 
 /// Percentiles in milliseconds, three significant digits.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)] // percentiles, by name
 pub struct TimeSummary {
     pub p50: f64,
@@ -170,7 +170,9 @@ pub struct WindowTimes {
 }
 
 impl TimeSummary {
-    pub(super) fn new(times: &Durations) -> Self {
+    /// Of these times.
+    #[must_use]
+    pub fn new(times: &Durations) -> Self {
         let histogram = times.histogram();
         let at = |quantile| millis(histogram.value_at_quantile(quantile));
         Self {

@@ -126,6 +126,7 @@ impl Judge {
             loads,
             windows: all.account.windows.iter().map(WindowSummary::new).collect(),
             drills: Vec::new(),
+            verify: None,
             thresholds: Vec::new(),
         }
     }

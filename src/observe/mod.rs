@@ -10,6 +10,7 @@ mod progress;
 mod summary;
 mod threshold;
 mod verdict;
+mod verify;
 
 pub use drill::DrillSummary;
 pub use figures::{Figures, HotKey, ShardSummary, TimeSummary, WindowSummary, WindowTimes};
@@ -20,3 +21,4 @@ pub use progress::Progress;
 pub use summary::{LoadSummary, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult};
 pub use threshold::{Threshold, ThresholdError, figures};
 pub use verdict::{Limit, LimitReason};
+pub use verify::{ClockOffset, LostRange, VerifySummary, WaterfallSummary};

@@ -1,6 +1,6 @@
-use super::DrillSummary;
 use super::figures::{Figures, WindowSummary};
 use super::threshold::of_a_load;
+use super::{DrillSummary, VerifySummary};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -62,6 +62,9 @@ pub struct Summary {
     pub windows: Vec<WindowSummary>,
     /// What the run changed of its stream, by rising time.
     pub drills: Vec<DrillSummary>,
+    /// What reading the stream back proved, with `--verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<VerifySummary>,
     /// What had to hold.
     pub thresholds: Vec<ThresholdResult>,
 }
@@ -115,6 +118,12 @@ impl Summary {
     #[must_use]
     pub fn passed(&self) -> bool {
         self.thresholds.iter().all(|threshold| threshold.passed)
+    }
+
+    /// Whether nothing speaks against the delivery of any acked record; true if none was looked for.
+    #[must_use]
+    pub fn proved(&self) -> bool {
+        self.verify.as_ref().is_none_or(VerifySummary::proves)
     }
 
     /// Whether the run failed, whatever its thresholds say: an error ended it, its counts do not add up,
@@ -181,6 +190,9 @@ impl fmt::Display for Summary {
         self.figures.fmt(f)?;
         for drill in &self.drills {
             writeln!(f, "drill       {drill}")?;
+        }
+        if let Some(verify) = &self.verify {
+            verify.fmt(f)?;
         }
         for threshold in &self.thresholds {
             let verdict = if threshold.passed { "held  " } else { "MISSED" };

@@ -4,7 +4,7 @@ use crate::kinesis::protocol::StreamRef;
 use crate::load::{Arrivals, Nanos, Schedule, Shape, parse_arrivals, parse_shape};
 use crate::producer::{BatchBounds, RetryPolicy, ShardLimiting};
 use crate::settings::Key;
-use crate::tick::{KeyKind, Market, TemplateText, TimeZone};
+use crate::tick::{KeyKind, Market, StampPlace, TemplateText, TimeZone};
 use std::path::PathBuf;
 
 /// One load of a run: what is offered to which stream, and how.
@@ -34,6 +34,8 @@ pub struct LoadPlan {
     pub payload_bytes: Option<usize>,
     /// How partition keys are chosen.
     pub keys: KeyKind,
+    /// Where records say which they are.
+    pub stamps: StampPlace,
     /// The zone of `EVENT_TIME`.
     pub zone: TimeZone,
     /// The size at which an aggregate is full, if records are aggregated.
@@ -132,6 +134,7 @@ impl Reader<'_> {
         let payload_bytes = self.read_if_set(Key::PayloadBytes, parse::size);
         let keys =
             self.read(Key::Keys, |text| text.parse().map_err(parse::told::<crate::tick::ParseKeysError>));
+        let stamps = self.stamps();
         let local = self.read(Key::LocalTime, parse::switch);
         let aggregate = self.read(Key::Aggregate, parse::switch);
         let aggregate_bytes = self.read(Key::AggregateBytes, parse::size);
@@ -160,6 +163,7 @@ impl Reader<'_> {
             tickers: tickers?,
             template: template?,
             payload_bytes: payload_bytes?,
+            stamps: StampPlace::None,
             keys: keys?,
             zone: if local? { TimeZone::Local } else { TimeZone::Utc },
             aggregate_bytes,
@@ -168,7 +172,51 @@ impl Reader<'_> {
             retry: retry?,
         };
         self.check_warmup(&load);
-        Some(load)
+        let stamps = self.check_stamps(&load, stamps?);
+        Some(LoadPlan { stamps, ..load })
+    }
+
+    /// Where stamps are asked for; `None`: where they fit.
+    #[expect(clippy::option_option, reason = "outside: whether it could be read; inside: whether it is said")]
+    fn stamps(&mut self) -> Option<Option<StampPlace>> {
+        let verify = self.read(Key::Verify, parse::switch)?;
+        self.read(Key::Stamp, |text| match text {
+            "auto" if verify => Ok(None),
+            "auto" | "none" => Ok(Some(StampPlace::None)),
+            "key" => Ok(Some(StampPlace::Key)),
+            "body" => Ok(Some(StampPlace::Body)),
+            _ => Err("expected auto, key, body or none".to_owned()),
+        })
+    }
+
+    /// Where the stamps of a load go. Keys that place a record stay what they are; a payload that is the
+    /// user's own is not added to.
+    fn check_stamps(&mut self, load: &LoadPlan, asked: Option<StampPlace>) -> StampPlace {
+        let own_payload = load.template.is_some() || matches!(load.offer, Offer::Replay(_));
+        let free_keys = matches!(load.keys, KeyKind::Uniform | KeyKind::PerShard);
+        let verify = self.text(Key::Verify).as_deref() == Some("true");
+        match asked {
+            _ if verify && matches!(load.offer, Offer::Replay(_)) => {
+                self.refuse(Key::Verify, "records of a file cannot be made again to compare; replay without it");
+            }
+            Some(StampPlace::None) if verify => {
+                self.refuse(Key::Stamp, "--verify needs records that say which they are");
+            }
+            None if free_keys => return StampPlace::Key,
+            None if !own_payload => return StampPlace::Body,
+            None => self.refuse(
+                Key::Verify,
+                "needs --keys uniform or per-shard with a template: nothing else can carry the record's stamp",
+            ),
+            Some(StampPlace::Key) if !free_keys => {
+                self.refuse(Key::Stamp, "needs --keys uniform or per-shard, which do not mean anything else");
+            }
+            Some(StampPlace::Body) if own_payload => {
+                self.refuse(Key::Stamp, "is for the ticker record; a payload of your own is not added to");
+            }
+            Some(place) => return place,
+        }
+        StampPlace::None
     }
 
     fn offer(&mut self) -> Option<Offer> {

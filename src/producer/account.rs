@@ -135,11 +135,13 @@ pub struct Durations {
 impl Durations {
     const LONGEST_MICROS: u64 = 3_600_000_000;
 
-    pub(super) fn new() -> Self {
+    /// No times yet.
+    pub(crate) fn new() -> Self {
         Self { histogram: histogram(Self::LONGEST_MICROS), sum: 0 }
     }
 
-    pub(super) fn record(&mut self, duration: Nanos, records: u64) {
+    /// Adds this time for so many records.
+    pub(crate) fn record(&mut self, duration: Nanos, records: u64) {
         self.histogram.saturating_record_n(duration / 1000, records);
         self.sum += u128::from(duration) * u128::from(records);
     }

@@ -141,9 +141,9 @@ impl Backlog {
 
     /// Adds up to [`LANES`] records, each at the end of its shard's queue.
     pub fn push(&mut self, records: &[Record], source: &Source, now: Nanos) {
-        let mut numbers = [0; LANES];
+        let mut numbers = [(0, 0); LANES];
         for (number, record) in numbers.iter_mut().zip(records) {
-            *number = record.n;
+            *number = (record.n, record.intended);
         }
         // Keys are hashed together: a third of the time of one by one.
         let places = source.places(&numbers[..records.len()], &self.map);
@@ -154,7 +154,7 @@ impl Backlog {
 
     /// Adds a record that was sent before: it goes first.
     pub fn push_again(&mut self, record: Record, source: &Source, now: Nanos) {
-        let place = source.place(record.n, &self.map);
+        let place = source.place(record.n, record.intended, &self.map);
         self.add(record, self.open[place], now, true);
     }
 

@@ -156,6 +156,6 @@ impl Encoder {
         self.payload.clear();
         source.write_payload(record.n, record.intended, &mut self.payload);
         self.key.clear();
-        source.write_key(record.n, &mut self.key);
+        source.write_key(record.n, record.intended, &mut self.key);
     }
 }

@@ -15,7 +15,7 @@ use super::heat::Heat;
 use super::retry::{RetryPolicy, RetryQueue};
 use super::room::Member;
 use super::windows::WindowCutter;
-use super::{Pacer, Record, Room, Snapshot};
+use super::{Pacer, Record, Room, Snapshot, Witness};
 use crate::kinesis::md5::LANES;
 use crate::kinesis::{RequestError, ShardMap};
 use crate::load::{MILLISECOND, Nanos};
@@ -44,6 +44,7 @@ pub struct Engine {
     accounts: Vec<usize>,
     heat: Heat,
     feeding: Option<Feeding>,
+    witness: Option<Box<dyn Witness>>,
     stream: usize,
     in_flight: InFlight,
     encoder: Encoder,
@@ -103,6 +104,7 @@ impl Engine {
             accounts,
             heat,
             feeding: config.feed.map(Feeding::new),
+            witness: config.witness,
             stream: config.stream_place,
             in_flight: InFlight::default(),
             encoder: Encoder::new(&config.stream, config.wire, aggregates),
@@ -192,7 +194,7 @@ impl Engine {
                 let (n, intended) = self.pacer.next(now);
                 let payload_len = self.source.payload_len(n, intended);
                 *record = Record::new(n, intended, payload_len, self.source.key_len(n)).made_at(now);
-                self.heat.count(&self.source, n);
+                self.heat.count(&self.source, record);
             }
             self.account.generate(&made[..count], now);
             self.backlog.push(&made[..count], &self.source, now);

@@ -1,5 +1,5 @@
-use super::HotKeys;
 use super::backlog::Backlog;
+use super::{HotKeys, Record};
 use crate::tick::Source;
 
 /// Where the load is expected to be hot, and by which keys it is.
@@ -39,11 +39,11 @@ impl Heat {
         }
     }
 
-    /// Counts the key of record `n`.
-    pub(super) fn count(&mut self, source: &Source, n: u64) {
+    /// Counts the key of a record.
+    pub(super) fn count(&mut self, source: &Source, record: &Record) {
         if let Some(keys) = &mut self.keys {
             self.key.clear();
-            source.write_key(n, &mut self.key);
+            source.write_key(record.n, record.intended, &mut self.key);
             keys.add(&self.key, 1);
         }
     }

@@ -23,6 +23,7 @@ mod room;
 mod shard_limit;
 mod snapshot;
 mod windows;
+mod witness;
 
 pub use account::{Account, Counts, Durations, EntryOutcome, Holdup, RequestOutcome, ShardAccount};
 pub use aggregate::AggregateSize;
@@ -39,6 +40,7 @@ pub use room::{Bounds, Room};
 pub use shard_limit::{Adapts, ShardLimit, ShardLimiting, ShardQuota};
 pub use snapshot::Snapshot;
 pub use windows::{Window, Windows};
+pub use witness::Witness;
 
 use crate::kinesis::{PutRecords, RequestError, ShardMap};
 use crate::load::Nanos;

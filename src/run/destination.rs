@@ -1,7 +1,9 @@
 use super::RunError;
 use super::lines::Lines;
 use crate::kinesis::protocol::StreamRef;
-use crate::kinesis::{Answer, Client, ClientConfig, PutRecords, Reach, ShardMap, StreamError, StreamInfo};
+use crate::kinesis::{
+    Answer, Client, ClientConfig, PutRecords, Reach, ReadMarks, ShardMap, StreamError, StreamInfo,
+};
 use crate::plan::{LoadPlan, Plan, Target};
 use crate::tick::Source;
 use bytes::Bytes;
@@ -18,6 +20,8 @@ use {
 pub(super) struct Destinations {
     /// One for each load.
     pub(super) loads: Vec<Destination>,
+    /// How far their streams were read back.
+    pub(super) marks: ReadMarks,
     #[cfg(feature = "embedded")]
     _embedded: Option<Embedded>,
 }
@@ -26,6 +30,8 @@ pub(super) struct Destinations {
 #[derive(Clone)]
 pub(super) struct Destination {
     pub(super) to: Sink,
+    /// What reads it back, if that is asked for: its connections are not the producer's.
+    pub(super) reader: Option<Client>,
     pub(super) stream: StreamRef,
     /// Its place among the run's streams.
     pub(super) place: usize,
@@ -70,6 +76,7 @@ impl Destinations {
                 let loads = streams(plan, &Reach::Aws { endpoint_url, region, profile }).await?;
                 Ok(Self {
                     loads,
+                    marks: ReadMarks::default(),
                     #[cfg(feature = "embedded")]
                     _embedded: None,
                 })
@@ -82,25 +89,28 @@ impl Destinations {
                     place: 0,
                     sharers: plan.loads.len(),
                     to: Sink::Lines(lines),
+                    reader: None,
                     info: StreamInfo::of_no_stream(),
                     map: ShardMap::even(1),
                 };
                 Ok(Self {
                     loads: vec![destination; plan.loads.len()],
+                    marks: ReadMarks::default(),
                     #[cfg(feature = "embedded")]
                     _embedded: None,
                 })
             }
             #[cfg(feature = "embedded")]
             Target::Embedded { shards, keep_bytes } => {
+                let marks = ReadMarks::default();
                 let shards = shards.unwrap_or_else(|| enough_shards(plan, sources));
-                let server = Embedded::start(shards, *keep_bytes).await?;
+                let server = Embedded::start(shards, *keep_bytes, plan.verify.map(|_| marks.clone())).await?;
                 let (key, secret) = embedded::CREDENTIALS;
                 let reach = Reach::Loopback { url: server.url(), region: embedded::REGION, key, secret };
                 let mut one = stream(plan, StreamRef::Name(embedded::STREAM.to_owned()), 0, reach).await?;
                 one.info.limits.request_bytes =
                     one.info.limits.request_bytes.min(embedded::MAX_REQUEST_BYTES);
-                Ok(Self { loads: vec![one; plan.loads.len()], _embedded: Some(server) })
+                Ok(Self { loads: vec![one; plan.loads.len()], marks, _embedded: Some(server) })
             }
             #[cfg(not(feature = "embedded"))]
             Target::Embedded { .. } => {
@@ -141,11 +151,15 @@ async fn stream(plan: &Plan, stream: StreamRef, place: usize, reach: Reach) -> R
         attempt_timeout: plan.attempt_timeout,
     };
     let client = Client::connect(&config).await?;
+    let reader = match plan.verify {
+        Some(_) => Some(Client::connect(&config).await?),
+        None => None,
+    };
     let info = patiently(|| client.describe()).await?;
     let map = patiently(|| client.shard_map()).await?;
     let same = |load: &&LoadPlan| load.stream == load_stream;
     let sharers = plan.loads.iter().filter(same).count();
-    Ok(Destination { to: Sink::Stream(client), stream, place, sharers, info, map })
+    Ok(Destination { to: Sink::Stream(client), reader, stream, place, sharers, info, map })
 }
 
 /// Asks up to four times, over some three seconds, where asking again may help: a sidecar may start

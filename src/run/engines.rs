@@ -5,15 +5,18 @@ use super::destination::{Destination, Sink};
 use super::replay::Replay;
 use crate::load::{Nanos, Stride};
 use crate::plan::{LoadPlan, Offer, Plan, Target, WriteTo};
-use crate::producer::{AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, Wire};
-use crate::tick::{EventTime, Feed, Keys, Source, Template, Ticks};
+use crate::producer::{AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, Wire, Witness};
+use crate::tick::{EventTime, Feed, Keys, Source, Stamp, StampPlace, Template, Ticks};
 use std::sync::Arc;
 
 /// What the records of a load are.
 pub(super) fn source(load: &LoadPlan) -> Result<Source, RunError> {
     let refused = |error: &dyn std::error::Error| RunError::Plan(error.to_string());
     let time = EventTime::new(0, load.zone);
-    let ticks = Ticks::new(load.seed, load.market, &load.tickers, load.payload_bytes, time)
+    // A stamp in the body is part of the size that it is padded to.
+    let stamp = if load.stamps == StampPlace::Body { Stamp::FIELD_LEN } else { 0 };
+    let padded_to = load.payload_bytes.map(|bytes| bytes.saturating_sub(stamp));
+    let ticks = Ticks::new(load.seed, load.market, &load.tickers, padded_to, time)
         .map_err(|error| refused(&error))?;
     let keys = Keys::new(&load.keys, load.seed, &ticks);
     if let Offer::Replay(replay) = &load.offer {
@@ -76,6 +79,7 @@ pub(super) fn engine(
     load: &LoadPlan,
     to: &Destination,
     (source, feed): (Source, Option<Replay>),
+    witness: Option<Box<dyn Witness>>,
     room: Arc<Room>,
 ) -> EngineConfig {
     let feed = feed.map(|feed| Box::new(feed) as Box<dyn Feed>);
@@ -102,6 +106,7 @@ pub(super) fn engine(
         stride: Stride::WHOLE,
         source,
         feed,
+        witness,
         packing,
         batch: batch(load, to, wire),
         quota,

@@ -110,7 +110,8 @@ impl<S: Stops> Searching<'_, S> {
         let records =
             records.collect::<Result<_, _>>().map_err(|error: RunError| failed(error.to_string()))?;
         let mut rest = Rest::default();
-        let mut underway = begin(&plan, &self.to, records, &self.admin, &mut rest);
+        let mut underway =
+            begin(&plan, &self.to, records, super::verify::Verifying::nothing(), &self.admin, &mut rest);
         let steering = underway.producer.steering();
         // No threshold ends a point.
         let (_keep, never) = mpsc::channel(1);

@@ -1,6 +1,7 @@
 use super::replay::{Held, MAX_REPLAYED_BYTES};
+use super::stamp::{Stamp, StampPlace, Stamper};
 use super::{Keys, Replayed, Template, TemplateError, Ticks};
-use crate::kinesis::md5::LANES;
+use crate::kinesis::md5::{LANES, digests};
 use crate::kinesis::{ShardMap, hash_key};
 use crate::load::Nanos;
 
@@ -10,6 +11,8 @@ pub struct Source {
     ticks: Ticks,
     keys: Keys,
     contents: Contents,
+    stamper: Stamper,
+    stamps: StampPlace,
 }
 
 /// What payloads are.
@@ -27,7 +30,7 @@ impl Source {
     /// Ticker records with these keys.
     #[must_use]
     pub fn new(ticks: Ticks, keys: Keys) -> Self {
-        Self { ticks, keys, contents: Contents::Ticks }
+        Self::of(ticks, keys, Contents::Ticks)
     }
 
     /// The same records with payloads by a template.
@@ -41,7 +44,26 @@ impl Source {
     /// bring none.
     #[must_use]
     pub fn replayed(ticks: Ticks, keys: Keys, max_bytes: usize) -> Self {
-        Self { ticks, keys, contents: Contents::Replayed(Held::new(max_bytes)) }
+        Self::of(ticks, keys, Contents::Replayed(Held::new(max_bytes)))
+    }
+
+    fn of(ticks: Ticks, keys: Keys, contents: Contents) -> Self {
+        let stamper = Stamper { run: 0, load: 0, start_unix: 0 };
+        Self { ticks, keys, contents, stamper, stamps: StampPlace::None }
+    }
+
+    /// The same records with stamps of this run and load. In the body: of ticker records only. In the
+    /// key: in place of keys that are each record's own, or that do not place it.
+    #[must_use]
+    pub fn with_stamps(mut self, stamps: StampPlace, run: u32, load: u8) -> Self {
+        self.stamper = Stamper { run, load, ..self.stamper };
+        self.stamps = stamps;
+        self
+    }
+
+    /// Whether the partition key of record `n` is its stamp.
+    fn stamps_key(&self, n: u64) -> bool {
+        self.stamps == StampPlace::Key && self.own_key(n).is_none()
     }
 
     /// Keeps the next record of a file until it is forgotten; tells whether there was room.
@@ -70,19 +92,24 @@ impl Source {
     /// Whether records can have their partition keys in common.
     #[must_use]
     pub fn shares_keys(&self) -> bool {
-        self.key_count() > 0 || matches!(self.contents, Contents::Replayed(_))
+        self.key_count() > 0 && self.stamps != StampPlace::Key
+            || matches!(self.contents, Contents::Replayed(_))
     }
 
     /// Sets when the run begins, in nanoseconds since 1970-01-01 UTC: intended starts count from it.
     pub fn starts_at(&mut self, start_unix: Nanos) {
         self.ticks.starts_at(start_unix);
+        self.stamper.start_unix = start_unix;
     }
 
     /// The length of record `n`'s payload in bytes. It is asked for once in the making of a record: a
     /// payload that cannot be made is counted here ([`Source::failures`]).
     pub fn payload_len(&mut self, n: u64, intended: Nanos) -> usize {
         match &mut self.contents {
-            Contents::Ticks => self.ticks.len(n, intended),
+            Contents::Ticks => {
+                let stamp = if self.stamps == StampPlace::Body { Stamp::FIELD_LEN } else { 0 };
+                self.ticks.len(n, intended) + stamp
+            }
             Contents::Template(template) => template.len(n, intended, &mut self.ticks),
             Contents::Replayed(held) => held.payload(n).len(),
         }
@@ -100,19 +127,24 @@ impl Source {
     /// The length of record `n`'s partition key in bytes.
     #[must_use]
     pub fn key_len(&self, n: u64) -> usize {
-        self.own_key(n).map_or_else(|| self.keys.len(n, &self.ticks), <[u8]>::len)
+        match self.own_key(n) {
+            Some(key) => key.len(),
+            None if self.stamps == StampPlace::Key => Stamp::LEN,
+            None => self.keys.len(n, &self.ticks),
+        }
     }
 
     /// Which of the run's [`Source::key_count`] keys record `n` has; `None` if it has its own.
     #[must_use]
     pub fn key_index(&self, n: u64) -> Option<usize> {
-        if self.own_key(n).is_some() { None } else { self.keys.index(n, &self.ticks) }
+        let own = self.own_key(n).is_some() || self.stamps == StampPlace::Key;
+        if own { None } else { self.keys.index(n, &self.ticks) }
     }
 
     /// How many keys the records choose among; 0 if each has its own.
     #[must_use]
     pub fn key_count(&self) -> usize {
-        self.keys.count().unwrap_or(0)
+        self.keys.count().filter(|_| self.stamps != StampPlace::Key).unwrap_or(0)
     }
 
     /// Whether records are placed by explicit hash keys.
@@ -123,24 +155,42 @@ impl Source {
 
     /// The place in `map` of the shard that takes record `n`.
     #[must_use]
-    pub fn place(&self, n: u64, map: &ShardMap) -> usize {
+    pub fn place(&self, n: u64, intended: Nanos, map: &ShardMap) -> usize {
         match self.own_key(n) {
             Some(key) => map.route(hash_key(key)),
+            None if self.stamps_key(n) && !self.explicit() => {
+                map.route(hash_key(&self.stamper.stamp(n, intended).text()))
+            }
             None => self.keys.place(n, &self.ticks, map),
         }
     }
 
-    /// The places in `map` of up to [`LANES`] records at once.
+    /// The places in `map` of up to [`LANES`] records at once, each a number and an intended start.
     #[must_use]
-    pub fn places(&self, numbers: &[u64], map: &ShardMap) -> [usize; LANES] {
-        if !matches!(self.contents, Contents::Replayed(_)) {
-            return self.keys.places(numbers, &self.ticks, map);
-        }
+    pub fn places(&self, records: &[(u64, Nanos)], map: &ShardMap) -> [usize; LANES] {
         let mut places = [0; LANES];
-        for (place, &n) in places.iter_mut().zip(numbers) {
-            *place = self.place(n, map);
+        if matches!(self.contents, Contents::Replayed(_)) {
+            for (place, &(n, intended)) in places.iter_mut().zip(records) {
+                *place = self.place(n, intended, map);
+            }
+            return places;
         }
-        places
+        if self.stamps == StampPlace::Key && !self.explicit() {
+            let mut keys = [[0; Stamp::LEN]; LANES];
+            for (key, &(n, intended)) in keys.iter_mut().zip(records) {
+                *key = self.stamper.stamp(n, intended).text();
+            }
+            let digests = digests(&keys.each_ref().map(<[u8; Stamp::LEN]>::as_slice));
+            for (place, digest) in places.iter_mut().zip(digests) {
+                *place = map.route(u128::from_be_bytes(digest));
+            }
+            return places;
+        }
+        let mut numbers = [0; LANES];
+        for (number, record) in numbers.iter_mut().zip(records) {
+            *number = record.0;
+        }
+        self.keys.places(&numbers[..records.len().min(LANES)], &self.ticks, map)
     }
 
     /// The share of the records that each shard of `map` is expected to take, in the order of its
@@ -157,16 +207,22 @@ impl Source {
     /// Appends record `n`'s payload.
     pub fn write_payload(&mut self, n: u64, intended: Nanos, out: &mut Vec<u8>) {
         match &self.contents {
-            Contents::Ticks => self.ticks.write(n, intended, out),
+            Contents::Ticks => {
+                self.ticks.write(n, intended, out);
+                if self.stamps == StampPlace::Body {
+                    self.stamper.stamp(n, intended).append_to(out);
+                }
+            }
             Contents::Template(template) => template.write(n, intended, &mut self.ticks, out),
             Contents::Replayed(held) => out.extend_from_slice(held.payload(n)),
         }
     }
 
     /// Appends record `n`'s partition key.
-    pub fn write_key(&self, n: u64, out: &mut Vec<u8>) {
+    pub fn write_key(&self, n: u64, intended: Nanos, out: &mut Vec<u8>) {
         match self.own_key(n) {
             Some(key) => out.extend_from_slice(key),
+            None if self.stamps_key(n) => out.extend_from_slice(&self.stamper.stamp(n, intended).text()),
             None => self.keys.write(n, &self.ticks, out),
         }
     }
@@ -179,6 +235,8 @@ impl Source {
             Contents::Template(template) => template.max_len(),
             Contents::Replayed(_) => return MAX_REPLAYED_BYTES,
         };
-        payload + self.keys.max_len()
+        let stamp = if self.stamps == StampPlace::Body { Stamp::FIELD_LEN } else { 0 };
+        let key = if self.stamps == StampPlace::Key { Stamp::LEN } else { self.keys.max_len() };
+        payload + stamp + key
     }
 }

@@ -45,6 +45,7 @@ impl Offer {
             quota: limiting.quota(on_demand, 1, source.max_record_bytes()),
             source,
             feed: None,
+            witness: None,
             packing: Packing::Single,
             batch: BatchBounds { entries: 500, bytes: 4 << 20, linger: 10 * MILLISECOND },
             retry: RetryPolicy {
@@ -288,7 +289,7 @@ mod on_the_embedded_kinesis {
 
     /// Three processes offer 6,000/s to four shards.
     async fn share_out(seconds: &str) -> Vec<Value> {
-        let server = Embedded::start(4, 32 << 20).await.unwrap();
+        let server = Embedded::start(4, 32 << 20, None).await.unwrap();
         let url = server.url();
         let mut flags = vec!["--stream", embedded::STREAM, "--region", embedded::REGION];
         flags.extend(["--endpoint-url", &url, "--shard-limit", "adaptive", "--rps", "2000"]);

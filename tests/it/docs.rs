@@ -8,7 +8,8 @@ use std::sync::Arc;
 use tickgen::config::{Settings, Source};
 use tickgen::load::Rate;
 use tickgen::observe::{
-    DrillSummary, Judge, LoadFacts, METRICS, RunFacts, StoppedBy, Threshold, WindowSummary, figures,
+    ClockOffset, DrillSummary, Judge, LoadFacts, LostRange, METRICS, RunFacts, StoppedBy, Threshold,
+    VerifySummary, WindowSummary, figures,
 };
 use tickgen::plan::Plan;
 use tickgen::producer::{Snapshot, Window};
@@ -75,6 +76,13 @@ fn metrics_md_lists_every_metric_as_it_is() {
     assert_eq!(rows, expected, "docs/METRICS.md should be:\n{}", expected.join("\n"));
 }
 
+fn verify() -> VerifySummary {
+    let mut verify = VerifySummary::default();
+    verify.lost_ranges.push(LostRange { load: "a".into(), first: 1, last: 2 });
+    verify.waterfall.stream_clock_ahead_ms = Some(ClockOffset { at_least: -0.5, at_most: 0.5 });
+    verify
+}
+
 /// A summary with something in every field.
 fn summary() -> Value {
     let load = |name: &str| LoadFacts {
@@ -100,6 +108,7 @@ fn summary() -> Value {
     summary["hot_keys"] = serde_json::json!([{"key": "k", "records": 5}]);
     summary["windows"] = serde_json::json!([WindowSummary::new(&Window::default())]);
     summary["drills"] = serde_json::to_value([DrillSummary::default()]).unwrap();
+    summary["verify"] = serde_json::to_value(verify()).unwrap();
     summary["limit"]["by"] = serde_json::json!(["cpu"]);
     summary["flushes"] = serde_json::json!({"linger": 1});
     summary
@@ -172,7 +181,7 @@ fn the_summary_fits_its_schema_and_the_schema_fits_the_summary() {
     let required: BTreeSet<String> =
         schema["required"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
     assert_eq!(fields, described);
-    let optional: BTreeSet<String> = ["loads".to_owned()].into();
+    let optional: BTreeSet<String> = ["loads".to_owned(), "verify".to_owned()].into();
     assert_eq!(fields, &required | &optional);
     for (name, property) in schema["properties"].as_object().unwrap() {
         assert!(property["description"].is_string(), "{name} has no description");

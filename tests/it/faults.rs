@@ -112,6 +112,7 @@ fn config(records: u64) -> EngineConfig {
         stride: Stride::WHOLE,
         source: Source::new(ticks, keys),
         feed: None,
+        witness: None,
         packing: Packing::Single,
         batch: BatchBounds { entries: 500, bytes: 1 << 20, linger: 10 * MILLISECOND },
         quota: None,

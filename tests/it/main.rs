@@ -16,3 +16,4 @@ mod reshard;
 mod search;
 mod sidecar;
 mod simulation;
+mod verify;

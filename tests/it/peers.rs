@@ -214,6 +214,23 @@ async fn moto_agrees_where_keys_lead() {
     }
 }
 
+#[tokio::test]
+async fn moto_is_proved() {
+    let Some(peers) = Peers::find() else { return };
+    let moto = peers.moto().await;
+    for (stream, aggregate) in [("proved", false), ("proved-packed", true)] {
+        moto.create(stream, 8).await;
+        let aggregate = format!("--aggregate={aggregate}");
+        let flags = ["--rps", "500", "--duration", "6s", "--verify", "--verify-wait", "2m", &aggregate];
+        let summary = moto.run(stream, &flags).await;
+        let verify = &summary["verify"];
+        let counts = ["delivered", "lost", "duplicated", "out_of_order", "corrupted", "foreign"];
+        assert_eq!(counts.map(|name| count(verify, name)), [3_000, 0, 0, 0, 0, 0], "{summary:#}");
+        let found = moto.read_back(stream, &["--deaggregate"]).await;
+        assert_exact(3_000, &summary, &found);
+    }
+}
+
 /// Runs while the first of four shards is split and the last two are merged. Two small requests at a
 /// time, so that a slow kinesis-mock comes to the resharding before the run has ended.
 async fn run_while_resharding(server: &Server, stream: &str, flags: &[&str]) -> (Value, Value) {

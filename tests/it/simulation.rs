@@ -1,10 +1,10 @@
 //! The whole engine in simulated time against a simulated stream with random faults: no clock, no
 //! network, thousands of records a millisecond.
 
-use crate::harness::Stored;
+use crate::harness::{Stored, StoredRecord};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tickgen::kinesis::protocol::StreamRef;
 use tickgen::kinesis::{
     Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, Shard, ShardId, ShardMap,
@@ -14,9 +14,12 @@ use tickgen::load::{
 };
 use tickgen::producer::{
     AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, Room,
-    ShardQuota, Wire,
+    ShardQuota, Wire, Witness,
 };
-use tickgen::tick::{Draws, EventTime, Fed, Feed, Keys, Market, Replayed, Source, Ticks, TimeZone};
+use tickgen::tick::{
+    Draws, EventTime, Fed, Feed, Keys, Market, Replayed, Source, StampPlace, Ticks, TimeZone,
+};
+use tickgen::verify::{Arrived, Proof};
 
 /// What the simulated stream does with a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,10 +129,14 @@ fn source(scenario: &Scenario) -> Source {
     let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
     let ticks = Ticks::new(scenario.seed, Market::Random, &tickers, None, time).unwrap();
     let keys = Keys::new(&scenario.keys.parse().unwrap(), scenario.seed, &ticks);
-    match scenario.drive {
-        Drive::Replay => Source::replayed(ticks, keys, 20_000),
-        _ => Source::new(ticks, keys),
+    if scenario.drive == Drive::Replay {
+        return Source::replayed(ticks, keys, 20_000);
     }
+    let stamps =
+        if ["uniform", "per-shard"].contains(&scenario.keys) { StampPlace::Key } else { StampPlace::Body };
+    let mut source = Source::new(ticks, keys).with_stamps(stamps, RUN, 0);
+    source.starts_at(START);
+    source
 }
 
 /// The schedule of an open loop.
@@ -153,7 +160,21 @@ fn room(scenario: &Scenario) -> Arc<Room> {
     Arc::new(Room::new(Bounds { backlog: scenario.backlog, requests: scenario.requests, bytes: 1 << 20 }))
 }
 
-fn engine(scenario: &Scenario, room: &Arc<Room>) -> Engine {
+const RUN: u32 = 7;
+const START: Nanos = 1_795_373_640 * SECOND;
+
+/// What the engine says was acked.
+#[derive(Clone, Debug, Default)]
+struct Told(Arc<Mutex<Vec<u64>>>);
+
+impl Witness for Told {
+    fn acked(&mut self, numbers: Vec<u64>, sent: Nanos, acked: Nanos) {
+        assert!(sent <= acked);
+        self.0.lock().unwrap().extend(numbers);
+    }
+}
+
+fn engine(scenario: &Scenario, room: &Arc<Room>, told: Told) -> Engine {
     let source = source(scenario);
     let packing = if scenario.aggregate {
         let size = AggregateSize::new(source.key_count(), source.explicit());
@@ -181,6 +202,7 @@ fn engine(scenario: &Scenario, room: &Arc<Room>) -> Engine {
         stride: Stride::WHOLE,
         source,
         feed,
+        witness: Some(Box::new(told)),
         packing,
         batch: BatchBounds { entries: 500, bytes: 100_000, linger: 10 * MILLISECOND },
         quota: scenario.limit.then(|| ShardQuota::of_shard(1.0, 4_000)),
@@ -204,6 +226,8 @@ struct Stream {
     fault_percent: u64,
     /// How often each record was stored, by its number.
     stored: BTreeMap<u64, u32>,
+    /// What a reader of the stream finds.
+    proof: Proof,
     /// Kinesis records stored by shard and second.
     per_second: BTreeMap<(ShardId, Nanos), u32>,
 }
@@ -247,6 +271,11 @@ impl Stream {
                     for n in &records {
                         *self.stored.entry(*n).or_default() += 1;
                     }
+                    for StoredRecord { key, data } in &entry.records {
+                        let arrived_unix = i64::try_from(START + now).unwrap();
+                        let record = Arrived { partition_key: key, data, arrived_unix, read: now };
+                        self.proof.read(record);
+                    }
                     EntryAnswer::Accepted(shard)
                 }
             });
@@ -277,13 +306,15 @@ impl Stream {
 /// Runs a scenario to its end; returns the engine, the stream and the time.
 fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
     let room = room(scenario);
-    let mut engine = engine(scenario, &room);
+    let told = Told::default();
+    let mut engine = engine(scenario, &room, told.clone());
     let mut stream = Stream {
         map: ShardMap::even(scenario.shards),
         draws: Draws::new(scenario.seed, 77),
         requests: 0,
         fault_percent: scenario.fault_percent,
         stored: BTreeMap::new(),
+        proof: Proof::new(RUN, START, vec![(String::new(), source(scenario))]),
         per_second: BTreeMap::new(),
     };
     let (mut now, mut idle_turns) = (0, 0);
@@ -330,6 +361,7 @@ fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
         while let Some(entry) = air.first_entry().filter(|entry| entry.key().0 <= now) {
             let (request, answer) = entry.remove();
             engine.settle(request, answer, now);
+            stream.proof.acked(0, &std::mem::take(&mut *told.0.lock().unwrap()), 0, now);
         }
     }
     assert!(room.is_free(), "{room:?}");
@@ -353,7 +385,16 @@ proptest! {
         prop_assert!(distinct >= ledger.acked, "{distinct} stored, {} acked", ledger.acked);
         // Stored but not acked: the answer was lost, and so was the record in the end.
         prop_assert!(distinct <= ledger.acked + ledger.lost());
-        let twice = stream.stored.values().filter(|&&times| times > 1).count() as u64;
+        // What comes from a file cannot be made again to compare.
+        if scenario.drive != Drive::Replay {
+            let proof = stream.proof.summary();
+            prop_assert_eq!((proof.acked, proof.lost, proof.corrupted, proof.foreign), (ledger.acked, 0, 0, 0));
+            prop_assert_eq!((proof.delivered, proof.duplicated), (distinct, extra));
+            prop_assert_eq!(proof.delivered, proof.acked - proof.lost + proof.delivered_unacked);
+            prop_assert!(proof.delivered_unacked <= ledger.lost(), "{proof:?} {ledger:?}");
+            let twice = stream.stored.values().filter(|&&times| times > 1).count() as u64;
+            prop_assert_eq!(proof.duplicated_records, twice);
+        }
         prop_assert!(twice <= ledger.possible_duplicates, "{twice} stored twice, {ledger:?}");
         if scenario.fault_percent == 0 {
             prop_assert_eq!((extra, ledger.failed, ledger.possible_duplicates), (0, 0, 0));
@@ -429,13 +470,14 @@ proptest! {
             ..scenario
         });
         let room = room(&scenarios[0]);
-        let mut engines = scenarios.each_ref().map(|scenario| engine(scenario, &room));
+        let mut engines = scenarios.each_ref().map(|scenario| engine(scenario, &room, Told::default()));
         let mut streams = scenarios.each_ref().map(|scenario| Stream {
             map: ShardMap::even(scenario.shards),
             draws: Draws::new(scenario.seed, 77),
             requests: 0,
             fault_percent: scenario.fault_percent,
             stored: BTreeMap::new(),
+            proof: Proof::new(RUN, START, vec![(String::new(), source(scenario))]),
             per_second: BTreeMap::new(),
         });
         let mut air: BTreeMap<(Nanos, usize, u64), (Request, Answer)> = BTreeMap::new();
@@ -533,6 +575,7 @@ fn engine_with_stride(scenario: &Scenario, stride: Stride) -> Engine {
         stride,
         source,
         feed: None,
+        witness: None,
         packing: Packing::Single,
         batch: BatchBounds { entries: 500, bytes: 100_000, linger: 10 * MILLISECOND },
         quota: None,

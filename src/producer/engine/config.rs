@@ -1,7 +1,9 @@
 use crate::kinesis::ShardMap;
 use crate::kinesis::protocol::StreamRef;
 use crate::load::{Nanos, Stride};
-use crate::producer::{BatchBounds, Entry, Pace, Packing, Record, RetryPolicy, Room, ShardQuota, Wire};
+use crate::producer::{
+    BatchBounds, Entry, Pace, Packing, Record, RetryPolicy, Room, ShardQuota, Wire, Witness,
+};
 use crate::tick::{Feed, Source};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -25,6 +27,8 @@ pub struct EngineConfig {
     pub source: Source,
     /// Where they come from, if not from the source itself.
     pub feed: Option<Box<dyn Feed>>,
+    /// Who is told which records were acked.
+    pub witness: Option<Box<dyn Witness>>,
     /// How records become entries.
     pub packing: Packing,
     /// When a batch leaves.

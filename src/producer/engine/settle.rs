@@ -33,6 +33,7 @@ impl Engine {
     fn settle_entries(&mut self, request: &Request, answers: &[EntryAnswer], now: Nanos) {
         let mut rest = request.records.as_slice();
         let mut outcome = RequestOutcome::Ok;
+        let mut acked = Vec::new();
         for (entry, answer) in request.entries.iter().zip(answers) {
             let (own, others) = rest.split_at(entry.records as usize);
             rest = others;
@@ -49,6 +50,9 @@ impl Engine {
                         place = self.account.shard(self.stream, *shard);
                     }
                     self.ack(own, place, request.sent, now);
+                    if self.witness.is_some() {
+                        acked.extend(own.iter().map(|record| record.n));
+                    }
                 }
                 EntryAnswer::Rejected(error) => {
                     outcome = RequestOutcome::Partial;
@@ -62,6 +66,9 @@ impl Engine {
             }
         }
         self.account.requests.add(outcome, 1);
+        if let Some(witness) = self.witness.as_mut().filter(|_| !acked.is_empty()) {
+            witness.acked(acked, request.sent, now);
+        }
     }
 
     fn throttled(&mut self, entry: Entry, now: Nanos) {

@@ -1,0 +1,161 @@
+//! What reads the stream back: its shards with their lineage, and their records.
+
+use super::protocol::StreamRef;
+use super::{Client, ShardId, StreamError};
+use crate::load::Nanos;
+use aws_sdk_kinesis::primitives::DateTime;
+use aws_sdk_kinesis::types::{Record, ShardIteratorType};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A shard as `ListShards` tells it, open or closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedShard {
+    /// Its number.
+    pub id: ShardId,
+    /// The shards that it was split or merged from.
+    pub parents: Vec<ShardId>,
+    /// Whether it takes records.
+    pub open: bool,
+}
+
+/// Where the reading of a shard begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// At its oldest record.
+    Oldest,
+    /// After its newest record.
+    Newest,
+    /// At the first record that arrived at or after this time, in nanoseconds since 1970-01-01 UTC.
+    Time(Nanos),
+    /// After the record of this sequence number.
+    After(String),
+}
+
+/// A stored Kinesis record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its partition key.
+    pub partition_key: String,
+    /// Its data, which may be an aggregate.
+    pub data: Vec<u8>,
+    /// When the stream took it, in nanoseconds since 1970-01-01 UTC by the stream's clock, which tells
+    /// milliseconds.
+    pub arrived: i64,
+}
+
+/// How far each shard was read: the sequence number of the last record.
+#[derive(Clone, Debug, Default)]
+pub struct ReadMarks(Arc<Mutex<BTreeMap<ShardId, String>>>);
+
+impl ReadMarks {
+    /// Notes that a shard was read up to this record.
+    pub fn set(&self, shard: ShardId, sequence_number: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, sequence_number);
+    }
+
+    /// How far a shard was read.
+    #[must_use]
+    pub fn of(&self, shard: ShardId) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).cloned()
+    }
+}
+
+/// What one `GetRecords` gave.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<StoredRecord>,
+    /// The sequence number of the last of them.
+    pub last: Option<String>,
+    /// Where the next page begins; `None` once a closed shard was read to its end.
+    pub next: Option<String>,
+    /// Whether there was nothing newer.
+    pub at_tip: bool,
+}
+
+impl Client {
+    /// Every shard that has records or may get some, by `ListShards`.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub async fn all_shards(&self) -> Result<Vec<ListedShard>, StreamError> {
+        let mut shards = Vec::new();
+        let mut next_token: Option<String> = None;
+        loop {
+            let request = match (&next_token, &self.stream) {
+                (Some(token), _) => self.control.list_shards().next_token(token),
+                (None, StreamRef::Name(name)) => self.control.list_shards().stream_name(name),
+                (None, StreamRef::Arn(arn)) => self.control.list_shards().stream_arn(arn),
+            };
+            let page = request.send().await.map_err(|error| self.failed("ListShards", &error))?;
+            shards.extend(page.shards().iter().filter_map(listed));
+            next_token = page.next_token().map(str::to_owned);
+            if next_token.is_none() {
+                return Ok(shards);
+            }
+        }
+    }
+
+    /// `GetShardIterator`: where the reading of a shard begins.
+    ///
+    /// # Errors
+    /// If the shard is not there, or cannot be asked.
+    pub async fn shard_iterator(&self, shard: ShardId, from: &Position) -> Result<String, StreamError> {
+        let request = match &self.stream {
+            StreamRef::Name(name) => self.control.get_shard_iterator().stream_name(name),
+            StreamRef::Arn(arn) => self.control.get_shard_iterator().stream_arn(arn),
+        };
+        let request = request.shard_id(shard.to_string());
+        let request = match from {
+            Position::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            Position::Newest => request.shard_iterator_type(ShardIteratorType::Latest),
+            Position::Time(at) => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from_nanos(i128::from(*at)).unwrap_or(DateTime::from_secs(0))),
+            Position::After(sequence_number) => request
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(sequence_number),
+        };
+        let answer = request.send().await.map_err(|error| self.failed("GetShardIterator", &error))?;
+        Ok(answer.shard_iterator().unwrap_or_default().to_owned())
+    }
+
+    /// `GetRecords`: the next records of a shard, 10,000 or 10 MiB at most.
+    ///
+    /// # Errors
+    /// If the iterator is five minutes old, the shard was read too often, or cannot be asked.
+    pub async fn get_records(&self, iterator: &str) -> Result<Page, StreamError> {
+        let mut request = self.control.get_records().shard_iterator(iterator);
+        if let StreamRef::Arn(arn) = &self.stream {
+            request = request.stream_arn(arn);
+        }
+        let answer = request.send().await.map_err(|error| self.failed("GetRecords", &error))?;
+        let last = answer.records.last().map(|record| record.sequence_number.clone());
+        Ok(Page {
+            at_tip: answer.records.is_empty() && answer.millis_behind_latest.unwrap_or(0) == 0,
+            records: answer.records.into_iter().map(stored).collect(),
+            last,
+            next: answer.next_shard_iterator,
+        })
+    }
+}
+
+fn listed(shard: &aws_sdk_kinesis::types::Shard) -> Option<ListedShard> {
+    let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
+    let ending = shard.sequence_number_range().and_then(|range| range.ending_sequence_number());
+    Some(ListedShard {
+        id: ShardId::parse(shard.shard_id())?,
+        parents: parents.into_iter().flatten().filter_map(ShardId::parse).collect(),
+        open: ending.is_none(),
+    })
+}
+
+fn stored(record: Record) -> StoredRecord {
+    let arrived = record.approximate_arrival_timestamp.map_or(0, |time| time.as_nanos());
+    StoredRecord {
+        partition_key: record.partition_key.unwrap_or_default(),
+        data: record.data.into_inner(),
+        arrived: i64::try_from(arrived).unwrap_or(0),
+    }
+}

@@ -1,0 +1,150 @@
+use crate::load::Nanos;
+use memchr::memmem;
+
+/// What a record says of itself, so that a reader can settle it: which run made it, which of the run's
+/// loads, its number there, and when it was meant to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The run.
+    pub run: u32,
+    /// The place of its load among the run's, from 0.
+    pub load: u8,
+    /// Its number in the load; 48 bits of it are written.
+    pub n: u64,
+    /// Its intended start in nanoseconds since 1970-01-01 UTC.
+    pub start_unix: Nanos,
+}
+
+/// Where a record carries its stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StampPlace {
+    /// Nowhere.
+    None,
+    /// It is the partition key.
+    Key,
+    /// In a last field of the payload, `"STAMP"`.
+    Body,
+}
+
+const DIGITS: [usize; 4] = [8, 2, 12, 16];
+
+const FIELD: &[u8] = b", \"STAMP\": \"";
+const FIELD_END: &[u8] = b"\"}";
+
+impl Stamp {
+    /// The length of its text: `RRRRRRRR-LL-NNNNNNNNNNNN-TTTTTTTTTTTTTTTT` in hexadecimal digits. With its
+    /// padding it is one block of MD5.
+    pub const LEN: usize = 41;
+
+    /// The bytes that it adds to a payload.
+    pub const FIELD_LEN: usize = FIELD.len() + Self::LEN + FIELD_END.len() - 1;
+
+    /// Its text.
+    #[must_use]
+    pub fn text(&self) -> [u8; Self::LEN] {
+        let mut text = [b'-'; Self::LEN];
+        let mut at = 0;
+        let values = [u64::from(self.run), u64::from(self.load), self.n, self.start_unix];
+        for (value, digits) in values.into_iter().zip(DIGITS) {
+            for (i, byte) in text[at..at + digits].iter_mut().enumerate() {
+                *byte = b"0123456789abcdef"[(value >> (4 * (digits - 1 - i)) & 15) as usize];
+            }
+            at += digits + 1;
+        }
+        text
+    }
+
+    /// Reads a text; `None` if it is no stamp.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = text.first_chunk::<{ Self::LEN }>().filter(|_| text.len() == Self::LEN)?;
+        let mut values = [0; 4];
+        let mut at = 0;
+        for (value, digits) in values.iter_mut().zip(DIGITS) {
+            if at > 0 && text[at - 1] != b'-' {
+                return None;
+            }
+            for byte in &text[at..at + digits] {
+                let digit = match byte {
+                    b'0'..=b'9' => byte - b'0',
+                    b'a'..=b'f' => byte - b'a' + 10,
+                    _ => return None,
+                };
+                *value = *value << 4 | u64::from(digit);
+            }
+            at += digits + 1;
+        }
+        let [run, load, n, start_unix] = values;
+        Some(Self { run: u32::try_from(run).ok()?, load: u8::try_from(load).ok()?, n, start_unix })
+    }
+
+    /// The stamp in a payload's last field; `None` if there is none.
+    #[must_use]
+    pub fn in_payload(payload: &[u8]) -> Option<Self> {
+        let at = memmem::rfind(payload, FIELD)? + FIELD.len();
+        Self::parse(payload.get(at..at + Self::LEN)?)
+    }
+
+    /// Puts it into a payload that is a JSON object with a field.
+    pub(super) fn append_to(&self, payload: &mut Vec<u8>) {
+        payload.pop();
+        payload.extend_from_slice(FIELD);
+        payload.extend_from_slice(&self.text());
+        payload.extend_from_slice(FIELD_END);
+    }
+}
+
+/// Makes the stamps of a load.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamper {
+    pub(super) run: u32,
+    pub(super) load: u8,
+    pub(super) start_unix: Nanos,
+}
+
+impl Stamper {
+    pub(super) fn stamp(&self, n: u64, intended: Nanos) -> Stamp {
+        let start_unix = self.start_unix.saturating_add(intended);
+        Stamp { run: self.run, load: self.load, n, start_unix }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_stamp_is_text_of_one_form() {
+        let stamp = Stamp { run: 0xA5, load: 1, n: 258, start_unix: 1_795_373_640_000_000_000 };
+        assert_eq!(&stamp.text(), b"000000a5-01-000000000102-18ea72d0334cd000");
+    }
+
+    #[test]
+    fn what_is_no_stamp_is_told() {
+        let stamp = Stamp { run: 7, load: 0, n: 1, start_unix: 2 }.text();
+        for bad in [&b""[..], b"partitionkey", &stamp[..40], &[&stamp[..], b"0"].concat()] {
+            assert_eq!(Stamp::parse(bad), None);
+        }
+        for at in [0, 8, 40] {
+            let mut bad = stamp;
+            bad[at] = b'g';
+            assert_eq!(Stamp::parse(&bad), None);
+        }
+        assert_eq!(Stamp::in_payload(b"{\"STAMP\": 1}"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn stamps_read_back(run: u32, load: u8, n in 0_u64..1 << 48, start_unix: u64) {
+            let stamp = Stamp { run, load, n, start_unix };
+            prop_assert_eq!(Stamp::parse(&stamp.text()), Some(stamp));
+            let mut payload = b"{\"PRICE\": 4.2}".to_vec();
+            let len = payload.len();
+            stamp.append_to(&mut payload);
+            prop_assert_eq!(payload.len(), len + Stamp::FIELD_LEN);
+            prop_assert_eq!(Stamp::in_payload(&payload), Some(stamp));
+            prop_assert!(serde_json::from_slice::<serde_json::Value>(&payload).is_ok());
+        }
+    }
+}
