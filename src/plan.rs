@@ -2,7 +2,7 @@
 
 use crate::config::{ConfigError, Settings};
 use crate::kinesis::limits::{MAX_ENTRIES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
-use crate::load::{Nanos, SECOND};
+use crate::load::Nanos;
 use crate::observe::Threshold;
 use crate::producer::{BatchBounds, Bounds, RetryPolicy};
 use crate::settings::Key;
@@ -18,6 +18,7 @@ mod load;
 mod parse;
 mod reader;
 mod search;
+mod whole;
 
 pub use application::Application;
 pub use drill::{Drill, DrillTask};
@@ -208,45 +209,6 @@ impl Reader<'_> {
             verify: verify?,
             output,
         })
-    }
-
-    #[expect(
-        clippy::option_option,
-        reason = "outside: whether it could be read; inside: whether it is asked for"
-    )]
-    fn verify(&mut self, loads: &[LoadPlan], target: Option<&Target>) -> Option<Option<Duration>> {
-        let verify = self.read(Key::Verify, parse::switch)?;
-        let wait = self.read(Key::VerifyWait, parse::time)?;
-        if verify && matches!(target, Some(Target::Lines(_))) {
-            self.refuse(Key::Verify, "reads a stream back; with --to the records go to none");
-        }
-        if verify && loads.len() > 1 + usize::from(u8::MAX) {
-            self.refuse(Key::Verify, "tells at most 256 loads apart");
-        }
-        Some(verify.then_some(Duration::from_nanos(wait)))
-    }
-
-    fn drills(&mut self, loads: &[LoadPlan], target: Option<&Target>) -> Option<Vec<Drill>> {
-        let drills = self.read_all(Key::Drill, Drill::parse);
-        let allowed = self.read(Key::AllowDrill, parse::switch);
-        let (mut drills, allowed) = (drills?, allowed?);
-        if drills.is_empty() {
-            return Some(drills);
-        }
-        if !allowed {
-            self.refuse(Key::Drill, "changes the stream itself: allow that with --allow-drill");
-        }
-        if matches!(target, Some(Target::Lines(_))) || loads.iter().any(|load| load.stream != loads[0].stream)
-        {
-            self.refuse(Key::Drill, "needs one stream that all loads go to");
-        }
-        let ends = loads.iter().map(|load| load.span().unwrap_or(Nanos::MAX)).max().unwrap_or(Nanos::MAX);
-        if let Some(late) = drills.iter().find(|drill| drill.at >= ends) {
-            let seconds = ends as f64 / SECOND as f64;
-            self.refuse(Key::Drill, format!("{late} comes after the end of the load at {seconds}s"));
-        }
-        drills.sort_by_key(|drill| drill.at);
-        Some(drills)
     }
 
     fn target(&mut self, loads: &[LoadPlan]) -> Option<Target> {

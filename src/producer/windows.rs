@@ -1,5 +1,5 @@
 use super::Account;
-use super::account::Durations;
+use super::Durations;
 use crate::load::{Nanos, SECOND};
 use hdrhistogram::Histogram;
 use std::sync::Arc;
