@@ -233,6 +233,18 @@ struct Stream {
 }
 
 impl Stream {
+    fn new(scenario: &Scenario) -> Self {
+        Self {
+            map: ShardMap::even(scenario.shards),
+            draws: Draws::new(scenario.seed, 77),
+            requests: 0,
+            fault_percent: scenario.fault_percent,
+            stored: BTreeMap::new(),
+            proof: Proof::new(RUN, START, vec![(String::new(), source(scenario))]),
+            per_second: BTreeMap::new(),
+        }
+    }
+
     fn fault(&self) -> Fault {
         use RequestErrorKind::{ConnectionCut, NotSent, ServerError, Throttled, TimedOut};
         if self.draws.bits(self.requests * 2) % 100 >= self.fault_percent {
@@ -308,15 +320,7 @@ fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
     let room = room(scenario);
     let told = Told::default();
     let mut engine = engine(scenario, &room, told.clone());
-    let mut stream = Stream {
-        map: ShardMap::even(scenario.shards),
-        draws: Draws::new(scenario.seed, 77),
-        requests: 0,
-        fault_percent: scenario.fault_percent,
-        stored: BTreeMap::new(),
-        proof: Proof::new(RUN, START, vec![(String::new(), source(scenario))]),
-        per_second: BTreeMap::new(),
-    };
+    let mut stream = Stream::new(scenario);
     let (mut now, mut idle_turns) = (0, 0);
     // Requests in the air, by the time of their answer.
     let mut air: BTreeMap<(Nanos, u64), (Request, Answer)> = BTreeMap::new();
@@ -471,15 +475,7 @@ proptest! {
         });
         let room = room(&scenarios[0]);
         let mut engines = scenarios.each_ref().map(|scenario| engine(scenario, &room, Told::default()));
-        let mut streams = scenarios.each_ref().map(|scenario| Stream {
-            map: ShardMap::even(scenario.shards),
-            draws: Draws::new(scenario.seed, 77),
-            requests: 0,
-            fault_percent: scenario.fault_percent,
-            stored: BTreeMap::new(),
-            proof: Proof::new(RUN, START, vec![(String::new(), source(scenario))]),
-            per_second: BTreeMap::new(),
-        });
+        let mut streams = scenarios.each_ref().map(Stream::new);
         let mut air: BTreeMap<(Nanos, usize, u64), (Request, Answer)> = BTreeMap::new();
         let mut now = 0;
         while !engines.iter().all(Engine::is_done) {
