@@ -3,25 +3,27 @@
 mod application;
 mod destination;
 mod drill;
+mod ending;
 mod engines;
+mod facts;
 mod lines;
 mod replay;
 mod search;
 mod verify;
 
-use crate::admin::{self, Admin, process_figures};
+use crate::admin::{self, Admin};
 #[cfg(feature = "embedded")]
 use crate::kinesis::embedded;
 use crate::kinesis::{Client, StreamError};
-use crate::load::{Nanos, SECOND};
-use crate::observe::{
-    Judge, LoadFacts, Metrics, Progress, RunFacts, RunGauges, StoppedBy, Summary, ThresholdResult,
-};
+use crate::load::Nanos;
+use crate::observe::{Judge, Metrics, Progress, StoppedBy, Summary};
 use crate::plan::{LoadPlan, Plan};
-use crate::producer::{MapSteering, Observer, Producer, Steering};
+use crate::producer::{MapSteering, Observer, Producer};
 use crate::tick::Source;
-use destination::{Destination, Destinations};
+use destination::Destinations;
 use drill::Drills;
+use ending::{End, Finished, finish, watch_thresholds};
+use facts::{facts, gauges, tell_loads};
 use replay::Replay;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -249,77 +251,6 @@ fn unix(time: chrono::DateTime<chrono::Utc>) -> Nanos {
     time.timestamp_nanos_opt().and_then(|n| Nanos::try_from(n).ok()).unwrap_or(0)
 }
 
-/// What is known of the run besides its counts.
-fn facts(plan: &Plan, to: &Destinations, run: u32, started_at: chrono::DateTime<chrono::Utc>) -> RunFacts {
-    let of_load = |(load, to): (&LoadPlan, &Destination)| LoadFacts {
-        name: load.name.clone(),
-        seed: load.seed,
-        stream: to.stream.as_str().to_owned(),
-        constant_rps: load.constant_rate(),
-        open_loop: load.is_open_loop(),
-    };
-    RunFacts {
-        run_id: format!("{run:08x}"),
-        started_at: started_at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        loads: plan.loads.iter().zip(&to.loads).map(of_load).collect(),
-    }
-}
-
-fn tell_loads(facts: &RunFacts, to: &Destinations) {
-    for (load, to) in facts.loads.iter().zip(&to.loads) {
-        tracing::info!(
-            run = facts.run_id,
-            load = (!load.name.is_empty()).then_some(&load.name),
-            seed = load.seed,
-            stream = load.stream,
-            arn = to.info.arn,
-            shards = to.map.shards().len(),
-            on_demand = to.info.on_demand,
-            "offering the load"
-        );
-    }
-}
-
-fn gauges(plan: &Plan, to: &Destinations, facts: &RunFacts) -> RunGauges {
-    let mut connections = Vec::new();
-    // Loads of one stream share a client.
-    let mut streams: Vec<String> = Vec::new();
-    for to in &to.loads {
-        if !streams.iter().any(|known| known == to.stream.as_str()) {
-            streams.push(to.stream.as_str().to_owned());
-            connections.extend(to.to.client().map(Client::connections));
-        }
-    }
-    RunGauges {
-        connections,
-        loads: plan.loads.iter().map(|load| load.name.clone()).collect(),
-        streams,
-        run_id: facts.run_id.clone(),
-        process: process_figures,
-    }
-}
-
-/// Looks at the thresholds every second, once they were measured for `after`; the first that is missed is
-/// told to `end`.
-async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, end: mpsc::Sender<End>) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        seconds.tick().await;
-        let loads = observer.loads();
-        if loads.iter().all(|load| load.draining) {
-            return;
-        }
-        let measured = loads.iter().map(|load| load.measured_span()).max();
-        if measured.is_some_and(|span| span >= after.max(SECOND))
-            && let Some(threshold) = judge.missed(&loads)
-        {
-            tracing::warn!(threshold = threshold.expr, value = threshold.value, "missed; ending the run");
-            let _ = end.send(End::Missed(threshold)).await;
-            return;
-        }
-    }
-}
-
 /// A line to stderr every second; a stderr that is gone is not the run's concern.
 async fn show_progress(mut progress: Progress, observer: Observer) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -327,57 +258,6 @@ async fn show_progress(mut progress: Progress, observer: Observer) {
     loop {
         seconds.tick().await;
         let _ = writeln!(std::io::stderr(), "{}", progress.line(observer.snapshot()));
-    }
-}
-
-struct Finished {
-    fatal: Option<crate::kinesis::RequestError>,
-    stopped_by: StoppedBy,
-    missed: Option<ThresholdResult>,
-}
-
-/// Why a run ends before its schedule, but for signals and errors.
-enum End {
-    Missed(ThresholdResult),
-    Gone,
-}
-
-/// Waits for the end of the run. The first request to stop drains it, the second ends it; it is drained,
-/// too, by the first reason that comes through `ends`.
-async fn finish(
-    producer: &mut Producer,
-    steering: &Steering,
-    stops: &mut impl Stops,
-    mut ends: mpsc::Receiver<End>,
-) -> Finished {
-    let mut stopped_by = StoppedBy::Schedule;
-    let (mut signalled, mut missed) = (false, None);
-    loop {
-        tokio::select! {
-            ending = producer.finished() => {
-                return Finished { fatal: ending.fatal, stopped_by, missed };
-            }
-            () = stops.next() => {
-                if signalled {
-                    tracing::warn!("ending at once; what is not settled counts as failed");
-                    steering.abandon();
-                } else {
-                    tracing::info!("draining; a second signal ends at once");
-                    (signalled, stopped_by) = (true, StoppedBy::Signal);
-                    steering.drain();
-                }
-            }
-            Some(end) = ends.recv() => {
-                // The first reason counts: what comes while the run drains changes nothing.
-                if stopped_by == StoppedBy::Schedule {
-                    (stopped_by, missed) = match end {
-                        End::Missed(threshold) => (StoppedBy::Threshold, Some(threshold)),
-                        End::Gone => (StoppedBy::Gone, None),
-                    };
-                }
-                steering.drain();
-            }
-        }
     }
 }
 
