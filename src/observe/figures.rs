@@ -4,6 +4,7 @@ use crate::producer::{
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What is counted and measured, of one load or of all together. Counts are user records unless their
 /// name says otherwise.
@@ -91,18 +92,42 @@ pub struct Figures {
     pub payload_failures: u64,
 }
 
-/// Percentiles in milliseconds, three significant digits.
+/// Times in milliseconds, three significant digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct TimeSummary {
+    /// Its percentiles.
+    #[serde(flatten)]
+    pub percentiles: Percentiles,
+    /// The mean.
+    pub mean: f64,
+    /// Records measured.
+    pub count: u64,
+}
+
+/// Percentiles in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs)] // percentiles, by name
-pub struct TimeSummary {
+pub struct Percentiles {
     pub p50: f64,
     pub p90: f64,
     pub p99: f64,
     pub p999: f64,
     pub max: f64,
-    pub mean: f64,
-    /// Records measured.
-    pub count: u64,
+}
+
+impl Percentiles {
+    /// Of what does not exceed `micros` of a share of the records.
+    fn new(micros: impl Fn(f64) -> u64) -> Self {
+        let at = |quantile| micros(quantile) as f64 / 1000.0;
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+    }
+}
+
+impl fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p90, p99, p999, max } = self;
+        write!(f, "p50 {p50} ms, p90 {p90} ms, p99 {p99} ms, p99.9 {p999} ms, max {max} ms")
+    }
 }
 
 /// One shard's part.
@@ -155,18 +180,7 @@ pub struct WindowSummary {
     /// Entries kept in it to be sent again.
     pub retried_entries: u64,
     /// Response times of the records acked in it, to a percent.
-    pub response_time_ms: WindowTimes,
-}
-
-/// Percentiles in milliseconds, to a percent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)] // percentiles, by name
-pub struct WindowTimes {
-    pub p50: f64,
-    pub p90: f64,
-    pub p99: f64,
-    pub p999: f64,
-    pub max: f64,
+    pub response_time_ms: Percentiles,
 }
 
 impl TimeSummary {
@@ -174,13 +188,8 @@ impl TimeSummary {
     #[must_use]
     pub fn new(times: &Durations) -> Self {
         let histogram = times.histogram();
-        let at = |quantile| millis(histogram.value_at_quantile(quantile));
         Self {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: millis(histogram.max()),
+            percentiles: Percentiles::new(|quantile| histogram.value_at_quantile(quantile)),
             mean: times.mean_millis(),
             count: histogram.len(),
         }
@@ -191,7 +200,6 @@ impl WindowSummary {
     /// The summary of a window.
     #[must_use]
     pub fn new(window: &Window) -> Self {
-        let at = |quantile| millis(window.response_micros(quantile));
         Self {
             at_s: window.from as f64 / 1e9,
             span_s: window.span as f64 / 1e9,
@@ -201,23 +209,13 @@ impl WindowSummary {
             dropped: window.dropped,
             throttled_entries: window.throttled,
             retried_entries: window.retried,
-            response_time_ms: WindowTimes {
-                p50: at(0.5),
-                p90: at(0.9),
-                p99: at(0.99),
-                p999: at(0.999),
-                max: at(1.0),
-            },
+            response_time_ms: Percentiles::new(|quantile| window.response_micros(quantile)),
         }
     }
 }
 
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
-}
-
-fn millis(micros: u64) -> f64 {
-    micros as f64 / 1000.0
 }
 
 fn named<K: Copy + PartialEq, const N: usize>(

@@ -142,7 +142,7 @@ impl LoadFacts {
 /// Leaves the time that a record takes to be acked out of a running load's rate, at most half of it all.
 fn grant_time(figures: &mut Figures, load: &Snapshot) {
     let span = load.measured_span() as f64 / 1e6;
-    let grace = figures.response_time_ms.p99.min(span / 2.0);
+    let grace = figures.response_time_ms.percentiles.p99.min(span / 2.0);
     if !load.draining && span > 0.0 {
         figures.achieved_rps *= span / (span - grace);
     }

@@ -13,7 +13,7 @@ mod verdict;
 mod verify;
 
 pub use drill::DrillSummary;
-pub use figures::{Figures, HotKey, ShardSummary, TimeSummary, WindowSummary, WindowTimes};
+pub use figures::{Figures, HotKey, Percentiles, ShardSummary, TimeSummary, WindowSummary};
 pub use judge::{Judge, LoadFacts, RunFacts};
 pub use logs::init as init_logs;
 pub use metrics::{METRICS, Metric, MetricKind, Metrics, ProcessFigures, RunGauges};

@@ -248,11 +248,7 @@ impl fmt::Display for Figures {
             ("+ queue ", self.queue_time_ms),
             ("+ service", self.service_time_ms),
         ] {
-            writeln!(
-                f,
-                "{name:<9}   p50 {} ms, p90 {} ms, p99 {} ms, p99.9 {} ms, max {} ms",
-                times.p50, times.p90, times.p99, times.p999, times.max
-            )?;
+            writeln!(f, "{name:<9}   {}", times.percentiles)?;
         }
         Ok(())
     }

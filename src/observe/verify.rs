@@ -108,11 +108,7 @@ impl fmt::Display for VerifySummary {
             ("arrived", times.intended_to_arrived_ms),
             ("read", times.intended_to_read_ms),
         ] {
-            writeln!(
-                f,
-                "{name:<9}   p50 {} ms, p90 {} ms, p99 {} ms, p99.9 {} ms, max {} ms after the intended start",
-                times.p50, times.p90, times.p99, times.p999, times.max
-            )?;
+            writeln!(f, "{name:<9}   {} after the intended start", times.percentiles)?;
         }
         if let Some(clock) = times.stream_clock_ahead_ms {
             writeln!(

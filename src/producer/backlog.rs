@@ -1,5 +1,4 @@
-use super::aggregate::AggregateSize;
-use super::{Record, RetryPolicy, ShardLimit, ShardQuota};
+use super::{Packing, Record, RetryPolicy, ShardLimit, ShardQuota};
 use crate::kinesis::md5::LANES;
 use crate::kinesis::{Shard, ShardId, ShardMap};
 use crate::load::Nanos;
@@ -47,22 +46,6 @@ enum State {
     Blocked,
 }
 
-/// How user records become entries.
-#[derive(Clone, Debug)]
-pub enum Packing {
-    /// Each is an entry.
-    Single,
-    /// Many of one shard are one entry, an aggregate.
-    Aggregate {
-        /// The size of the aggregate in the making.
-        size: AggregateSize,
-        /// The size at which an aggregate is full, in bytes.
-        full: usize,
-        /// How long records wait for their aggregate to fill.
-        linger: Nanos,
-    },
-}
-
 /// What [`Backlog::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
@@ -78,9 +61,6 @@ pub enum Taken {
     /// No shard is ready.
     Nothing,
 }
-
-/// The partition key of an aggregate; an explicit hash key places it.
-pub(super) const AGGREGATE_KEY: &[u8] = b"a";
 
 impl Backlog {
     /// An empty backlog for the shards of `map`, each limited to `quota`.
@@ -170,9 +150,18 @@ impl Backlog {
         if slot.state != State::Idle {
             return;
         }
+        // Where others wait for their aggregate to fill, so does this.
+        let lingers = slot.records.len() > 1;
+        self.enlist(index, now, lingers);
+    }
+
+    /// Makes a shard with records ready, or lets them wait for their aggregate to fill, if they do not
+    /// already.
+    fn enlist(&mut self, index: u32, now: Nanos, lingers: bool) {
+        let slot = &mut self.slots[index as usize];
         match &self.packing {
             Packing::Aggregate { full, linger, .. } if !self.hurry && slot.bytes < *full => {
-                if slot.records.len() == 1 {
+                if !lingers {
                     slot.since = now;
                     self.lingering.push_back((now + linger, index));
                 }
@@ -198,7 +187,7 @@ impl Backlog {
         while let Some(&index) = self.ready.front() {
             self.expire_head(index, now, expired);
             let slot = &mut self.slots[index as usize];
-            let (count, bytes) = next_entry(slot, &mut self.packing, source);
+            let (count, bytes) = self.packing.next_entry(slot.shard.first, &slot.records, source);
             if count == 0 {
                 slot.state = State::Idle;
                 self.ready.pop_front();
@@ -234,18 +223,8 @@ impl Backlog {
     fn serve_again(&mut self, index: u32, now: Nanos) {
         let slot = &mut self.slots[index as usize];
         slot.state = State::Idle;
-        if slot.records.is_empty() {
-            return;
-        }
-        match &self.packing {
-            Packing::Aggregate { full, linger, .. } if !self.hurry && slot.bytes < *full => {
-                slot.since = now;
-                self.lingering.push_back((now + linger, index));
-            }
-            _ => {
-                slot.state = State::Ready;
-                self.ready.push_back(index);
-            }
+        if !slot.records.is_empty() {
+            self.enlist(index, now, false);
         }
     }
 
@@ -388,25 +367,4 @@ impl Backlog {
         }
         self.map = map;
     }
-}
-
-/// How many records the next entry of a queue has, and its size as Kinesis counts it.
-fn next_entry(slot: &Slot, packing: &mut Packing, source: &Source) -> (usize, usize) {
-    let Some(first) = slot.records.front() else {
-        return (0, 0);
-    };
-    let Packing::Aggregate { size, full, .. } = packing else {
-        return (1, first.bytes());
-    };
-    size.clear(slot.shard.first);
-    let (mut count, mut bytes) = (0, 0);
-    for record in &slot.records {
-        let key = source.key_index(record.n);
-        let grown = size.add(key, usize::from(record.key_len), record.payload_len as usize);
-        if grown > *full && count > 0 {
-            break;
-        }
-        (count, bytes) = (count + 1, grown);
-    }
-    (count, bytes + AGGREGATE_KEY.len())
 }

@@ -1,7 +1,7 @@
 use super::Record;
 use super::aggregate::{AggregateWriter, seal};
-use super::backlog::AGGREGATE_KEY;
 use super::batch::Entry;
+use super::packing::AGGREGATE_KEY;
 use crate::kinesis::md5::LANES;
 use crate::kinesis::protocol::{BodyWriter, StreamRef};
 use crate::tick::Source;

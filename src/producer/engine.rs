@@ -8,10 +8,11 @@ pub use config::{EngineConfig, Request};
 use feeding::Feeding;
 
 use super::account::{Account, HOT_KEYS, Holdup};
-use super::backlog::{Backlog, Packing, Taken};
+use super::backlog::{Backlog, Taken};
 use super::batch::{Batch, FlushReason};
 use super::encode::Encoder;
 use super::heat::Heat;
+use super::packing::Packing;
 use super::retry::{RetryPolicy, RetryQueue};
 use super::room::Member;
 use super::windows::WindowCutter;

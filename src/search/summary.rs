@@ -154,9 +154,10 @@ impl Point {
             ("waited to be sent", self.queue_time_ms),
             ("waited for the answer", self.service_time_ms),
         ];
-        let longest = parts.into_iter().max_by(|a, b| a.1.p99.total_cmp(&b.1.p99));
-        let longest =
-            longest.map(|(what, times)| format!("Records {what}: {} ms in the 99th percentile.", times.p99));
+        let longest = parts.into_iter().max_by(|a, b| a.1.percentiles.p99.total_cmp(&b.1.percentiles.p99));
+        let longest = longest.map(|(what, times)| {
+            format!("Records {what}: {} ms in the 99th percentile.", times.percentiles.p99)
+        });
         let shares = [
             (self.limit.shard_limit_share, "their shard's limit"),
             (self.limit.in_flight_share, "room in flight"),
@@ -226,10 +227,10 @@ impl fmt::Display for Point {
             "{:>11} {:>10.1} {:>8.1} {:>8.1} {:>9.1} {:>12.1} {:>8.2} %  ",
             self.target_rps,
             self.achieved_rps,
-            response.p50,
-            response.p99,
-            response.p999,
-            service.p99,
+            response.percentiles.p50,
+            response.percentiles.p99,
+            response.percentiles.p999,
+            service.percentiles.p99,
             self.throttled_ratio * 100.0
         )?;
         if self.held { f.write_str("held") } else { write!(f, "MISSED {}", self.missed()) }
@@ -277,7 +278,7 @@ impl SearchSummary {
         let mut points = self.by_rate();
         points.retain(|point| point.response_time_ms.count > 0);
         points.sort_by(|a, b| a.achieved_rps.total_cmp(&b.achieved_rps));
-        let longest = points.iter().map(|point| point.response_time_ms.p999).fold(1.0, f64::max);
+        let longest = points.iter().map(|point| point.response_time_ms.percentiles.p999).fold(1.0, f64::max);
         let decades = (longest * 10.0).log10().max(1.0);
         // 0.1 ms is the left edge.
         let column = |ms: f64| ((ms.max(0.1) * 10.0).log10() / decades * WIDTH).round() as usize;
@@ -289,7 +290,11 @@ impl SearchSummary {
         }
         for point in points {
             let times = point.response_time_ms;
-            let (p50, p99, p999) = (column(times.p50), column(times.p99), column(times.p999));
+            let (p50, p99, p999) = (
+                column(times.percentiles.p50),
+                column(times.percentiles.p99),
+                column(times.percentiles.p999),
+            );
             writeln!(
                 f,
                 "{:>11.1} {}{}{}{} {:.1} ms",
@@ -298,7 +303,7 @@ impl SearchSummary {
                 "=".repeat(p50),
                 "-".repeat(p99.saturating_sub(p50)),
                 ".".repeat(p999.saturating_sub(p99)),
-                times.p99
+                times.percentiles.p99
             )?;
         }
         writeln!(f)

@@ -1,0 +1,53 @@
+use super::Record;
+use super::aggregate::AggregateSize;
+use crate::load::Nanos;
+use crate::tick::Source;
+use std::collections::VecDeque;
+
+/// How user records become entries.
+#[derive(Clone, Debug)]
+pub enum Packing {
+    /// Each is an entry.
+    Single,
+    /// Many of one shard are one entry, an aggregate.
+    Aggregate {
+        /// The size of the aggregate in the making.
+        size: AggregateSize,
+        /// The size at which an aggregate is full, in bytes.
+        full: usize,
+        /// How long records wait for their aggregate to fill.
+        linger: Nanos,
+    },
+}
+
+/// The partition key of an aggregate; an explicit hash key places it.
+pub(super) const AGGREGATE_KEY: &[u8] = b"a";
+
+impl Packing {
+    /// How many of `records`, which wait for the shard that begins at `first_hash_key`, the next entry takes,
+    /// and its size as Kinesis counts it.
+    pub(super) fn next_entry(
+        &mut self,
+        first_hash_key: u128,
+        records: &VecDeque<Record>,
+        source: &Source,
+    ) -> (usize, usize) {
+        let Some(first) = records.front() else {
+            return (0, 0);
+        };
+        let Self::Aggregate { size, full, .. } = self else {
+            return (1, first.bytes());
+        };
+        size.clear(first_hash_key);
+        let (mut count, mut bytes) = (0, 0);
+        for record in records {
+            let key = source.key_index(record.n);
+            let grown = size.add(key, usize::from(record.key_len), record.payload_len as usize);
+            if grown > *full && count > 0 {
+                break;
+            }
+            (count, bytes) = (count + 1, grown);
+        }
+        (count, bytes + AGGREGATE_KEY.len())
+    }
+}
