@@ -6,17 +6,20 @@ FROM ${BUILDER} AS build
 WORKDIR /build
 # Static glibc: name and host look-ups (files, DNS) are part of it.
 ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
+ARG FEATURES=native-histograms,otlp
 COPY Cargo.toml Cargo.lock ./
 # An empty program with the same dependencies. A target must be named, or the flag is for build scripts, too.
 RUN mkdir -p src benches/side_by_side \
     && touch src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \
     && cp src/main.rs benches/side_by_side/ \
-    && cargo build --release --locked --target "$(rustc --print host-tuple)"
+    && cargo build --release --locked --features "$FEATURES" --target "$(rustc --print host-tuple)"
 COPY src src
+# Served by the program, so part of it.
+COPY docs/openapi.json docs/
 # Cargo goes by time stamps, and those of the checkout may be older than the empty program's.
 RUN touch src/lib.rs src/main.rs \
-    && cargo build --release --locked --target "$(rustc --print host-tuple)" \
+    && cargo build --release --locked --features "$FEATURES" --target "$(rustc --print host-tuple)" \
     && cp "target/$(rustc --print host-tuple)/release/tickgen" /tickgen
 
 FROM scratch

@@ -1,5 +1,9 @@
 //! The command line: flags made from the table of settings, nothing more.
 
+mod report;
+
+pub use report::ReportTask;
+
 use crate::admin::Probe;
 use crate::config::{Raw, Source};
 use crate::plan::SET_BY_SEARCH;
@@ -27,8 +31,12 @@ pub enum Task {
     Run,
     /// Find the highest rate that holds an objective: `search`.
     Search,
+    /// Prove what arrived of a run: `verify`.
+    Verify,
     /// Tell whether a running tickgen is well, the one there or the one with these settings: `health`.
     Health(Option<Probe>),
+    /// Add up, compare or show runs that have ended: `report`.
+    Report(ReportTask),
 }
 
 const ABOUT: &str = "Offers a Kinesis stream a load, exactly as scheduled, and accounts for every record.";
@@ -47,6 +55,31 @@ sets itself and --to FILE.
 Exit codes: 0 found; 1 the search failed; 2 bad usage or configuration, nothing sent; 99 the objective is \
 not held even at --from.";
 
+const ABOUT_VERIFY: &str = "Proves what arrived of a run, in its stream or in an OpenSearch index.";
+const AFTER_VERIFY: &str = "The flags of the first group are TICKGEN_VERIFY_* variables and verify-* keys. \
+The run needs records that say which they are: --stamp key, or --stamp body for an index.
+
+Exit codes: 0 proved, thresholds met; 1 it could not be looked; 2 bad usage or configuration; 98 acked \
+records lost; 99 a threshold missed.";
+
+/// The settings of a run that `tickgen verify` has too.
+const OF_RUNS_AND_VERIFY: [Key; 14] = [
+    Key::Stream,
+    Key::EndpointUrl,
+    Key::Region,
+    Key::Profile,
+    Key::MaxConnections,
+    Key::ConnectTimeout,
+    Key::AttemptTimeout,
+    Key::VerifyWait,
+    Key::Consumer,
+    Key::Summary,
+    Key::Threshold,
+    Key::Quiet,
+    Key::LogLevel,
+    Key::LogFormat,
+];
+
 /// The command.
 #[must_use]
 pub fn command() -> Command {
@@ -54,34 +87,48 @@ pub fn command() -> Command {
         .about(ABOUT_SEARCH)
         .after_help(AFTER_SEARCH)
         .arg(config_argument())
-        .args(SETTINGS.iter().filter(|(_, setting)| setting.is_of_search()).map(|(_, one)| argument(one)))
+        .args(only_of("search").map(argument))
         .args(of_runs().filter(|(key, _)| *key != Key::To).map(|(key, setting)| {
             // Still taken, so that they are refused with a reason.
             argument(setting).hide(SET_BY_SEARCH.iter().any(|(set, _)| set == key))
         }));
+    let verify = Command::new("verify")
+        .about(ABOUT_VERIFY)
+        .after_help(AFTER_VERIFY)
+        .arg(config_argument())
+        .args(only_of("verify").map(argument))
+        .args(of_runs().filter(|(key, _)| OF_RUNS_AND_VERIFY.contains(key)).map(|(_, one)| argument(one)));
     Command::new("tickgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .after_help(AFTER)
         .arg(config_argument())
         .args(of_runs().map(|(_, setting)| argument(setting)))
-        .args(only_of_search().map(|setting| argument(setting).hide(true)))
+        .args(of_no_run().map(|setting| argument(setting).hide(true)))
         .subcommand(search)
+        .subcommand(verify)
         .subcommand(health())
+        .subcommand(report::command())
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
 }
 
 /// The settings of a run.
 fn of_runs() -> impl Iterator<Item = &'static (Key, Setting)> {
-    SETTINGS.iter().filter(|(_, setting)| !setting.is_of_search())
+    SETTINGS.iter().filter(|(_, setting)| setting.subcommand().is_none())
 }
 
-/// The settings of a search whose flags no run has: they are taken from a run's command line, too, so that
-/// they are refused with a reason.
-fn only_of_search() -> impl Iterator<Item = &'static Setting> {
+/// The settings of a subcommand alone.
+fn only_of(subcommand: &'static str) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().map(|(_, one)| one).filter(move |one| one.subcommand() == Some(subcommand))
+}
+
+/// The settings of subcommands whose flags no run has: they are taken from a run's command line, too, so
+/// that they are refused with a reason.
+fn of_no_run() -> impl Iterator<Item = &'static Setting> {
     let flag_of_runs = |flag| of_runs().any(|(_, setting)| setting.flag() == flag);
-    SETTINGS.iter().map(|(_, one)| one).filter(move |one| one.is_of_search() && !flag_of_runs(one.flag()))
+    let of_subcommands = SETTINGS.iter().map(|(_, one)| one).filter(|one| one.subcommand().is_some());
+    of_subcommands.filter(move |one| !flag_of_runs(one.flag()))
 }
 
 fn config_argument() -> Arg {
@@ -128,15 +175,23 @@ fn argument(setting: &'static Setting) -> Arg {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     let (task, matches) = match matches.subcommand() {
+        Some(("report", of)) => match report::task(of) {
+            Some(task) => (Task::Report(task), &matches),
+            None => {
+                return Err(command().error(ErrorKind::MissingSubcommand, "report needs one of its tasks"));
+            }
+        },
         Some(("health", health)) => (Task::Health(health.get_one("url").cloned()), &matches),
+        Some(("verify", of_verify)) => (Task::Verify, of_verify),
         Some((_, of_search)) => (Task::Search, of_search),
         None => (Task::Run, &matches),
     };
     let given = |setting: &&Setting| matches.contains_id(setting.name);
     if matches!(task, Task::Run)
-        && let Some(setting) = only_of_search().find(given)
+        && let Some(setting) = of_no_run().find(given)
     {
-        let problem = format!("--{0} is for a search: tickgen search --{0} ...", setting.flag());
+        let (flag, subcommand) = (setting.flag(), setting.subcommand().unwrap_or_default());
+        let problem = format!("--{flag} is for tickgen {subcommand}: tickgen {subcommand} --{flag} ...");
         return Err(command().error(ErrorKind::ArgumentConflict, problem));
     }
     Ok(Cli { task, config: matches.get_one("config").cloned(), flags: flags(matches) })

@@ -4,7 +4,7 @@
 //! gathered, not thrown: a user sees every mistake at once.
 
 use crate::settings::{Key, SETTINGS};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -62,7 +62,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// A mistake in the value of a setting.
-    pub(crate) fn new(key: Key, raw: &Raw, problem: impl fmt::Display) -> Self {
+    pub fn new(key: Key, raw: &Raw, problem: impl fmt::Display) -> Self {
         Self { name: key.setting().name.to_owned(), raw: Some(raw.clone()), problem: problem.to_string() }
     }
 
@@ -163,6 +163,20 @@ impl Settings {
         self.loads.iter().map(of).collect()
     }
 
+    /// The settings that were given, by name, as they apply; those of a `[[load]]` as `loads.NAME.SETTING`.
+    /// Credentials in an address are left out.
+    #[must_use]
+    pub fn given(&self) -> BTreeMap<String, String> {
+        let shown = |raw: &Raw| without_credentials(&raw.texts.join("; "));
+        let is_given = |raw: &Raw| raw.source != Source::Default && raw.texts.iter().any(|t| !t.is_empty());
+        let own = SETTINGS.iter().map(|(key, setting)| (setting.name.to_owned(), self.get(*key)));
+        let of_loads = self.loads.iter().flat_map(|load| {
+            load.values.iter().map(|(key, raw)| (format!("loads.{}.{}", load.name, key.setting().name), raw))
+        });
+        let given = own.chain(of_loads).filter(|(_, raw)| is_given(raw));
+        given.map(|(name, raw)| (name, shown(raw))).collect()
+    }
+
     /// Takes settings of the whole run back to their defaults.
     pub(crate) fn reset(&mut self, keys: &[Key]) {
         self.values.extend(keys.iter().map(|key| (*key, default(key.setting().default))));
@@ -175,6 +189,18 @@ impl Settings {
     #[must_use]
     pub fn get(&self, key: Key) -> &Raw {
         &self.values[&key]
+    }
+}
+
+/// An address without its user and password.
+pub(crate) fn without_credentials(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) if !rest.contains(char::is_whitespace) => {
+            let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -193,6 +219,10 @@ fn from_variables(
         };
         // Kubernetes gives every container TICKGEN_SERVICE_HOST, TICKGEN_PORT_9090_TCP and the like
         // when there is a service called tickgen.
+        // A password is no setting, as those are shown in messages.
+        if rest == "OPENSEARCH_PASSWORD" {
+            continue;
+        }
         if rest == "CONFIG" || rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_") {
             continue;
         }

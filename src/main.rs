@@ -1,16 +1,19 @@
 //! `tickgen`: parse, plan, run, exit code.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tickgen::admin::Probe;
 use tickgen::cli::{self, Cli, Task};
 use tickgen::config::{ConfigError, Settings};
-use tickgen::observe::{Summary, init_logs};
-use tickgen::plan::{Output, Plan, SearchPlan, WriteTo};
-use tickgen::run::{RunError, Stops, run, search};
+use tickgen::observe::report::page;
+use tickgen::observe::{Summary, VerifyReport, init_logs};
+use tickgen::plan::{Output, Plan, SearchPlan, Target, Ui, VerifyPlan, WriteTo};
+use tickgen::run::{Reload, RunError, Sources, Stops, run_reloading, search, verify};
 use tickgen::search::{SearchSummary, Verdict};
+use tickgen::settings::Key;
+use tickgen::terminal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
 
@@ -27,11 +30,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    if let Task::Health(url) = cli.task {
-        return health(url);
+    match cli.task {
+        Task::Health(url) => return health(url),
+        Task::Report(task) => return report_on(&task),
+        _ => {}
     }
-    let plan = match plan(cli) {
-        Ok(plan) => plan,
+    let (plan, sources) = match plan(cli) {
+        Ok(planned) => planned,
         Err(mistakes) => {
             let mistakes = mistakes.join("\nerror: ");
             tell(&format!("error: {mistakes}\n\nNothing was sent. tickgen --help lists every setting.\n"));
@@ -50,7 +55,7 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match Signals::listen() {
-            Ok(signals) => plan.carry_out(signals).await.map_err(Failure::Run),
+            Ok(signals) => Box::pin(plan.carry_out(signals, sources)).await,
             Err(error) => Err(Failure::Signals(error)),
         }
     });
@@ -76,21 +81,24 @@ enum Failure {
 enum Planned {
     Run(Plan),
     Search(SearchPlan),
+    Verify(VerifyPlan),
 }
 
 /// What came of it.
 enum Done {
     Run(Box<Summary>),
     Search(Box<SearchSummary>),
+    Verify(Box<VerifyReport>),
 }
 
 impl Planned {
     fn new(task: &Task, settings: &Settings) -> Result<Self, Vec<ConfigError>> {
         let random_seed = u64::from(rand::random::<u32>());
         match task {
-            // Health is told without a plan, before this.
-            Task::Run | Task::Health(_) => Plan::new(settings, random_seed).map(Self::Run),
+            // Health and reports need no plan; they are done before this.
+            Task::Run | Task::Health(_) | Task::Report(_) => Plan::new(settings, random_seed).map(Self::Run),
             Task::Search => SearchPlan::new(settings, random_seed).map(Self::Search),
+            Task::Verify => VerifyPlan::new(settings).map(Self::Verify),
         }
     }
 
@@ -98,14 +106,47 @@ impl Planned {
         match self {
             Self::Run(plan) => &plan.output,
             Self::Search(plan) => &plan.runs().output,
+            Self::Verify(plan) => &plan.output,
         }
     }
 
-    async fn carry_out(&self, stops: impl Stops) -> Result<Done, RunError> {
-        match self {
-            Self::Run(plan) => run(plan, stops).await.map(Box::new).map(Done::Run),
-            Self::Search(plan) => search(plan, stops).await.map(Box::new).map(Done::Search),
+    /// Decides how a run is shown: live, where that is asked for or, unless lines are, can be.
+    fn choose_ui(&mut self) -> Result<(), ConfigError> {
+        let Output { ui, quiet, .. } = *self.output();
+        let obstacle = self.ui_obstacle();
+        if let (Ui::Live, false, Some(why)) = (ui, quiet, &obstacle) {
+            return Err(ConfigError::elsewhere("--ui live", why));
         }
+        if let Self::Run(plan) = self {
+            plan.output.ui = if ui != Ui::Plain && obstacle.is_none() { Ui::Live } else { Ui::Plain };
+        }
+        Ok(())
+    }
+
+    /// Why it can't be shown live.
+    fn ui_obstacle(&self) -> Option<String> {
+        match self {
+            Self::Search(_) => Some("a search is shown line by line".into()),
+            Self::Verify(_) => Some("a proof is not shown live".into()),
+            Self::Run(Plan { target: Target::Lines(WriteTo::Stdout), .. }) if stdout().is_terminal() => {
+                Some("--to stdout writes to the terminal".into())
+            }
+            Self::Run(_) => terminal::obstacle(),
+        }
+    }
+
+    async fn carry_out(&self, stops: impl Stops, read: Option<Read>) -> Result<Done, Failure> {
+        let done = match self {
+            Self::Run(plan) => {
+                let watch = plan.output.watch_config;
+                let reload = read.map(|(sources, settings)| Reload::new(sources, settings, watch));
+                let reload = reload.transpose().map_err(Failure::Signals)?;
+                run_reloading(plan, stops, reload).await.map(Box::new).map(Done::Run)
+            }
+            Self::Search(plan) => search(plan, stops).await.map(Box::new).map(Done::Search),
+            Self::Verify(plan) => verify(plan, stops).await.map(Box::new).map(Done::Verify),
+        };
+        done.map_err(Failure::Run)
     }
 }
 
@@ -114,6 +155,7 @@ impl Done {
         match self {
             Self::Run(summary) => serde_json::to_vec_pretty(summary),
             Self::Search(summary) => serde_json::to_vec_pretty(summary),
+            Self::Verify(report) => serde_json::to_vec_pretty(report),
         }
     }
 
@@ -121,6 +163,7 @@ impl Done {
         match self {
             Self::Run(summary) => summary.to_string(),
             Self::Search(summary) => summary.to_string(),
+            Self::Verify(report) => report.to_string(),
         }
     }
 
@@ -129,7 +172,9 @@ impl Done {
             Self::Run(summary) if summary.failed() => RUN_FAILED,
             Self::Run(summary) if !summary.proved() => NOT_PROVED,
             Self::Run(summary) if !summary.passed() => THRESHOLD_MISSED,
-            Self::Run(_) => 0,
+            Self::Verify(report) if !report.proved() => NOT_PROVED,
+            Self::Verify(report) if !report.passed() => THRESHOLD_MISSED,
+            Self::Run(_) | Self::Verify(_) => 0,
             Self::Search(summary) => match summary.verdict {
                 Verdict::Found | Verdict::HeldThroughout => 0,
                 Verdict::NeverHeld => THRESHOLD_MISSED,
@@ -139,23 +184,69 @@ impl Done {
     }
 }
 
-fn plan(cli: Cli) -> Result<Planned, Vec<String>> {
+/// Where the settings of a run with a config file came from, and what they are.
+type Read = (Sources, Settings);
+
+fn plan(cli: Cli) -> Result<(Planned, Option<Read>), Vec<String>> {
     let mut mistakes = Vec::new();
     let file = read_config(cli.config, &mut mistakes);
-    let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
-    let (settings, more) = Settings::layer(file, variables(&mut mistakes), cli.flags);
+    let variables = variables(&mut mistakes);
+    let borrowed = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+    let (settings, more) = Settings::layer(borrowed, variables.clone(), cli.flags.clone());
     mistakes.extend(more);
+    let watched = settings.get(Key::WatchConfig);
+    if file.is_none() && watched.texts == ["true"] {
+        mistakes.push(ConfigError::new(
+            Key::WatchConfig,
+            watched,
+            "needs a config file to watch: --config FILE",
+        ));
+    }
     match Planned::new(&cli.task, &settings) {
-        Ok(plan) if mistakes.is_empty() => match check_summary(plan.output().summary.as_ref()) {
-            Ok(()) => return Ok(plan),
-            Err(mistake) => mistakes.push(mistake),
-        },
+        Ok(mut plan) if mistakes.is_empty() => {
+            mistakes.extend(check_files(plan.output()));
+            mistakes.extend(plan.choose_ui().err());
+            if mistakes.is_empty() {
+                let sources = |(path, text)| Sources { path, text, variables, flags: cli.flags };
+                return Ok((plan, file.map(sources).map(|sources| (sources, settings))));
+            }
+        }
         Ok(_) => {}
         Err(more) => mistakes.extend(more),
     }
     let mut texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     texts.sort();
     Err(texts)
+}
+
+/// Adds up, compares or shows runs that have ended.
+fn report_on(task: &cli::ReportTask) -> ExitCode {
+    use tickgen::run::report::{Reported, report};
+    match report(task) {
+        Ok(Reported::Merged(summary)) => {
+            tell(&summary.to_string());
+            ExitCode::from(Done::Run(summary).exit_code())
+        }
+        Ok(Reported::Compared(comparison)) => {
+            let regressed = comparison.regressed();
+            // The JSON has stdout, if it was asked for there.
+            let on_stdout = matches!(task, cli::ReportTask::Compare { json: Some(WriteTo::Stdout), .. });
+            if on_stdout {
+                tell(&comparison.to_string());
+            } else {
+                let _ = write!(std::io::stdout(), "{comparison}");
+            }
+            ExitCode::from(if regressed { THRESHOLD_MISSED } else { 0 })
+        }
+        Ok(Reported::Rendered(to)) => {
+            tell(&format!("{}\n", to.display()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tell(&format!("error: {error}\n"));
+            ExitCode::from(if error.is_usage() { BAD_USAGE } else { RUN_FAILED })
+        }
+    }
 }
 
 /// Asks a running tickgen whether it is well.
@@ -219,20 +310,34 @@ fn variables(mistakes: &mut Vec<ConfigError>) -> Vec<(String, String)> {
     variables
 }
 
-/// Opens the summary's file once, so that a run does not end without a place for its result.
-fn check_summary(summary: Option<&WriteTo>) -> Result<(), ConfigError> {
-    let Some(WriteTo::File(path)) = summary else { return Ok(()) };
-    let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
-    opened.map(drop).map_err(|error| ConfigError::elsewhere(format!("--summary {}", path.display()), error))
+/// Opens the files of the results once, so that a run does not end without a place for them.
+fn check_files(output: &Output) -> Vec<ConfigError> {
+    let summary = match &output.summary {
+        Some(WriteTo::File(path)) => Some(("--summary", path)),
+        _ => None,
+    };
+    let files = summary.into_iter().chain(output.report.as_ref().map(|path| ("--report", path)));
+    let opened = files.map(|(flag, path)| {
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| ConfigError::elsewhere(format!("{flag} {}", path.display()), error))
+    });
+    opened.filter_map(Result::err).collect()
 }
 
 fn report(output: &Output, summary: &Done) -> ExitCode {
     let written = output.summary.as_ref().map_or(Ok(()), |to| write_summary(to, summary));
+    let reported = match (&output.report, summary) {
+        (Some(path), Done::Run(summary)) => std::fs::write(path, page(summary)),
+        _ => Ok(()),
+    };
     if !output.quiet {
         tell(&summary.text());
     }
     if let Err(error) = written {
         return failed(&format!("the summary could not be written: {error}"));
+    }
+    if let Err(error) = reported {
+        return failed(&format!("the report could not be written: {error}"));
     }
     ExitCode::from(summary.exit_code())
 }

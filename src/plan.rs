@@ -2,28 +2,39 @@
 
 use crate::config::{ConfigError, Settings};
 use crate::kinesis::limits::{MAX_ENTRIES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
+use crate::kinesis::protocol::Form;
 use crate::load::Nanos;
 use crate::observe::Threshold;
 use crate::producer::{BatchBounds, Bounds, RetryPolicy};
 use crate::settings::Key;
 use crate::tick::{EventTime, Market, Template, TemplateText, Ticks, TimeZone};
 use reader::Reader;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 mod application;
+mod change;
+mod cost;
 mod drill;
 mod load;
+mod output;
 mod parse;
 mod reader;
 mod search;
+mod ui;
+mod verify;
 mod whole;
 
 pub use application::Application;
+pub use change::{Change, Changes};
+pub use cost::CostPlan;
 pub use drill::{Drill, DrillTask};
 pub use load::{LoadPlan, Offer, ReplayPlan};
+pub use output::{Output, WriteTo};
 pub use search::{SET_BY_SEARCH, SearchPlan};
+pub use ui::Ui;
+pub use verify::{IndexPlan, Login, Password, RunKnown, VerifyPlan};
 
 /// What a run does.
 #[derive(Clone, Debug)]
@@ -38,6 +49,8 @@ pub struct Plan {
     pub bounds: Bounds,
     /// How long the drain may take.
     pub drain_timeout: Nanos,
+    /// The form of requests to a stream.
+    pub form: Form,
     /// Connections to a stream open at once.
     pub max_connections: usize,
     /// Longest wait for a connection.
@@ -46,10 +59,14 @@ pub struct Plan {
     pub attempt_timeout: Duration,
     /// The application that the load is for.
     pub application: Option<Application>,
-    /// How long after the load acked records are waited for, if the stream is read back.
-    pub verify: Option<Duration>,
+    /// How the stream is read back, if it is.
+    pub verify: Option<ReadBack>,
+    /// What it is charged by, and what it may cost.
+    pub cost: CostPlan,
     /// What is told, and where.
     pub output: Output,
+    /// The settings that were given, by name.
+    pub configuration: BTreeMap<String, String>,
 }
 
 /// Where the loads go.
@@ -75,44 +92,13 @@ pub enum Target {
     Lines(WriteTo),
 }
 
-/// What is told, and where.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// Where the JSON summary goes.
-    pub summary: Option<WriteTo>,
-    /// What must hold at the end.
-    pub thresholds: Vec<Threshold>,
-    /// The run ends as soon as a threshold is missed, once it was measured for so long.
-    pub abort_after: Option<Nanos>,
-    /// Where the admin server listens.
-    pub admin_addr: Option<SocketAddr>,
-    /// No progress and no text summary.
-    pub quiet: bool,
-    /// Least severe log lines.
-    pub log_level: tracing::Level,
-    /// Log lines as JSON.
-    pub log_json: bool,
-}
-
-/// Where something is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteTo {
-    /// To stdout.
-    Stdout,
-    /// To a file.
-    File(PathBuf),
-}
-
-impl WriteTo {
-    /// A file, or `-` for stdout.
-    fn read_dash(text: String) -> Self {
-        if text == "-" { Self::Stdout } else { Self::File(text.into()) }
-    }
-
-    /// A file, or the word `stdout`.
-    fn read_named(text: String) -> Self {
-        if text == "stdout" { Self::Stdout } else { Self::File(text.into()) }
-    }
+/// How streams are read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// How long after the load acked records are waited for.
+    pub wait: Duration,
+    /// Whether as a registered consumer, rather than by polling.
+    pub fan_out: bool,
 }
 
 impl Plan {
@@ -174,11 +160,13 @@ impl Reader<'_> {
         let drills = self.drills(&loads, target.as_ref());
         let bounds = self.bounds();
         let drain_timeout = self.read(Key::DrainTimeout, parse::time);
+        let form = self.read(Key::Wire, str::parse);
         let max_connections = self.read(Key::MaxConnections, parse::between(1, 10_000));
         let connect_timeout = self.read(Key::ConnectTimeout, parse::positive_time);
         let attempt_timeout = self.read(Key::AttemptTimeout, parse::positive_time);
         let application = self.application();
         let verify = self.verify(&loads, target.as_ref());
+        let cost = self.cost(target.as_ref());
         let output = self.output();
         self.check_sizes(&loads, bounds, target.as_ref());
         if let Some(output) = &output
@@ -192,6 +180,9 @@ impl Reader<'_> {
             if !threshold.is_of(names) {
                 self.refuse(Key::Threshold, format!("{}: no [[load]] has that name", threshold.text()));
             }
+            if threshold.is_of_proof() && verify == Some(None) {
+                self.refuse(Key::Threshold, format!("{}: needs --verify", threshold.text()));
+            }
         }
         let mut output = output?;
         let open_loops = loads.iter().filter(|load| load.is_open_loop()).map(|load| load.name.as_str());
@@ -202,12 +193,15 @@ impl Reader<'_> {
             drills: drills?,
             bounds: bounds?,
             drain_timeout: drain_timeout?,
+            form: form?,
             max_connections: usize::try_from(max_connections?).ok()?,
             connect_timeout: Duration::from_nanos(connect_timeout?),
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
             application: application?,
             verify: verify?,
+            cost: cost?,
             output,
+            configuration: self.settings.given(),
         })
     }
 
@@ -220,7 +214,7 @@ impl Reader<'_> {
         let with_stream = loads.iter().filter(|load| load.stream.is_some()).count();
         if let Some(to) = to {
             let others =
-                [Key::Stream, Key::EndpointUrl, Key::Region, Key::Profile, Key::Shards, Key::Aggregate];
+                [Key::Stream, Key::EndpointUrl, Key::Region, Key::Profile, Key::Wire, Key::Shards, Key::Aggregate];
             for key in others {
                 if self.is_set(key) {
                     self.refuse(key, "is for a stream; with --to the records go to none");
@@ -281,29 +275,6 @@ impl Reader<'_> {
         let requests = self.read(Key::MaxRequests, parse::between(1, 10_000));
         let bytes = self.read(Key::MaxInFlightBytes, parse::size);
         Some(Bounds { backlog: backlog?, requests: usize::try_from(requests?).ok()?, bytes: bytes? })
-    }
-
-    fn output(&mut self) -> Option<Output> {
-        let thresholds =
-            self.read_all(Key::Threshold, |text| Threshold::parse(text).map_err(|e| e.to_string()));
-        let admin_addr = self.read_if_set(Key::AdminAddr, parse::address);
-        let quiet = self.read(Key::Quiet, parse::switch);
-        let log_level = self.read(Key::LogLevel, parse::level);
-        let log_json = self.read(Key::LogFormat, parse::log_format);
-        let abort_after = self.read_if_set(Key::AbortOnThreshold, parse::after);
-        let summary = self.text(Key::Summary).map(WriteTo::read_dash);
-        if summary == Some(WriteTo::Stdout) && self.text(Key::To).as_deref() == Some("stdout") {
-            self.refuse(Key::Summary, "--to has stdout; name a file for the summary");
-        }
-        Some(Output {
-            summary,
-            thresholds: thresholds?,
-            abort_after: abort_after?,
-            admin_addr: admin_addr?,
-            quiet: quiet?,
-            log_level: log_level?,
-            log_json: log_json?,
-        })
     }
 
     fn check_retry(&mut self, retry: Option<RetryPolicy>, batch: Option<BatchBounds>, aggregates: bool) {

@@ -32,16 +32,21 @@ impl Setting {
         matches!(self.group, "Load" | "Producer") || self.name == "stream"
     }
 
-    /// Its flag, without the dashes. Those of `tickgen search` leave out what its name begins with.
+    /// Its flag, without the dashes. Those of a subcommand leave out what their names begin with.
     #[must_use]
     pub fn flag(&self) -> &'static str {
-        self.name.strip_prefix("search-").unwrap_or(self.name)
+        let own = self.subcommand().and_then(|own| self.name.strip_prefix(own)?.strip_prefix('-'));
+        own.unwrap_or(self.name)
     }
 
-    /// Whether it is for `tickgen search` alone.
+    /// The subcommand that it is for alone, `search` or `verify`.
     #[must_use]
-    pub fn is_of_search(&self) -> bool {
-        self.group == "Search"
+    pub fn subcommand(&self) -> Option<&'static str> {
+        match self.group {
+            "Search" => Some("search"),
+            "Verification" => Some("verify"),
+            _ => None,
+        }
     }
 
     /// Its environment variable.
@@ -116,6 +121,8 @@ settings! {
             "AWS region; not set: as the AWS CLI finds it"
         Profile "profile" = "", "NAME";
             "Profile of the AWS config files; not set: as the AWS CLI finds it"
+        Wire "wire" = "json", "json|cbor";
+            "Form of PutRecords requests: JSON, or CBOR, which hashes and sends a quarter less"
         Shards "shards" = "", "N";
             "Shards of the embedded stream; not set: enough for the rate"
         EmbeddedBytes "embedded-bytes" = "32MiB", "SIZE";
@@ -174,7 +181,7 @@ settings! {
             "Measure each rate for this time"
         SearchStepWarmup "search-step-warmup" = "2s", "TIME";
             "Offer each rate for this time before measuring it"
-        SearchPrecision "search-precision" = "1%", "PERCENT";
+        SearchPrecision "search-precision" = "0.25%", "PERCENT";
             "How close the highest rate that holds and the lowest that does not must come"
     }
     "Application" {
@@ -188,6 +195,26 @@ settings! {
             "Read the stream back while the load runs, and fail (exit 98) unless every acked record arrived"
         VerifyWait "verify-wait" = "10s", "TIME";
             "Longest wait after the load for acked records that have not been read yet"
+        Consumer "consumer" = "polling", "polling|fan-out";
+            "How the stream is read back: by GetRecords, or as a registered consumer with a throughput of its own, which costs extra"
+    }
+    "Verification" {
+        VerifySummaryOf "verify-summary-of" = "", "FILE";
+            "The JSON summary of the run; while it is empty or not there the end of the run is waited for"
+        VerifyRun "verify-run" = "", "ID";
+            "The run's id, if its summary is missing: what arrived is counted, but nothing is proved"
+        VerifyOpensearch "verify-opensearch" = "", "URL";
+            "Read documents of this OpenSearch in place of the stream; requests to AWS' own domains are signed"
+        VerifyIndex "verify-index" = "", "NAME";
+            "The index with the documents"
+        VerifyOpensearchUser "verify-opensearch-user" = "", "NAME";
+            "User of basic authentication; the password is in TICKGEN_OPENSEARCH_PASSWORD or a file"
+        VerifyOpensearchPasswordFile "verify-opensearch-password-file" = "", "FILE";
+            "File with the password"
+        VerifySettle "verify-settle" = "90s", "TIME";
+            "Documents have settled when all acked ones are there, or none has come for this time"
+        VerifySettleTimeout "verify-settle-timeout" = "15m", "TIME";
+            "Longest wait for documents to settle"
     }
     "Output" {
         Warmup "warmup" = "0s", "TIME";
@@ -196,18 +223,40 @@ settings! {
             "Write the records there as NDJSON at their due times instead of sending them"
         Summary "summary" = "", "FILE";
             "Write the summary as JSON to this file; - is stdout"
+        Report "report" = "", "FILE";
+            "Write a report there at the end, as one HTML file that needs no network"
+        HdrLog "hdr-log" = "", "FILE";
+            "Write response and service times there as they come, as an HdrHistogram interval log"
+        HdrInterval "hdr-interval" = "1s", "TIME";
+            "Time from one line of --hdr-log to the next"
+        MaxCost "max-cost" = "", "USD";
+            "Drain the run, and fail it (exit 99), before it costs more than this at list price"
+        Prices "prices" = "", "FILE";
+            "Prices in place of those of this build, in the form of src/cost/prices.json"
+        PriceRegion "price-region" = "", "NAME";
+            "Region whose prices count; not set: the stream's, of an embedded one us-east-1"
         Threshold "threshold" = "", "EXPR", list;
             "Fail (exit 99) unless this holds, such as 'response_time_ms.p99 < 250'; may be repeated"
         AbortOnThreshold "abort-on-threshold" = "", "after=TIME";
             "End the run as soon as a threshold is missed, once it has been measured for this time"
         AdminAddr "admin-addr" = "", "[HOST:]PORT";
-            "Serve /metrics, /livez and /readyz there; host 127.0.0.1 unless given"
+            "Serve /metrics, /livez, /readyz, /status and what steers the run there; host 127.0.0.1 unless given"
+        AdminTokenFile "admin-token-file" = "", "FILE";
+            "Let whoever shows the token in this file steer the run; not set: only this machine, if no other can reach --admin-addr"
+        AdminHost "admin-host" = "", "NAME", list;
+            "Name by which the admin server may be asked for /status and steered, besides localhost and addresses; may be repeated"
+        Otlp "otlp" = "", "URL";
+            "Send the metrics to this OpenTelemetry collector every 10 s, such as http://127.0.0.1:4318; needs cargo feature otlp"
+        Ui "ui" = "auto", "auto|plain|live";
+            "How a run is shown on stderr: a line a second (plain) or a view with keys (live); auto: live on a terminal"
         Quiet "quiet" = "false", "BOOL";
             "No progress and no text summary on stderr"
         LogLevel "log-level" = "info", "LEVEL";
             "Least severe log lines to write: error, warn, info or debug"
         LogFormat "log-format" = "text", "text|json";
             "Form of the log lines on stderr"
+        WatchConfig "watch-config" = "false", "BOOL";
+            "Read the config file again when it changes, as on SIGHUP, and apply what can change while the run is on"
     }
 }
 
@@ -246,5 +295,7 @@ mod tests {
         assert_eq!(Key::EndpointUrl.setting().variable(), "TICKGEN_ENDPOINT_URL");
         let slo = Key::SearchSlo.setting();
         assert_eq!((slo.flag(), slo.variable().as_str()), ("slo", "TICKGEN_SEARCH_SLO"));
+        let (wait, of) = (Key::VerifyWait.setting(), Key::VerifySummaryOf.setting());
+        assert_eq!((wait.flag(), of.flag()), ("verify-wait", "summary-of"));
     }
 }

@@ -1,10 +1,9 @@
-"""Runs tickgen into a stream, a delivery stream and an index on this machine, and checks the documents.
+"""Runs tickgen into a stream, a delivery stream and an index on this machine, and has it prove the documents.
 
 Called by ./up. Ends whatever it starts, by process id, on every way out.
 """
 
 import argparse
-import collections
 import json
 import os
 import pathlib
@@ -20,7 +19,7 @@ from osmem_server import resolve_binary
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "deploy/cloudformation"))
-from servers import ENVIRONMENT, Failed, Servers, alive, answers, free_port, get, say, wait
+from servers import ENVIRONMENT, Failed, Servers, alive, answers, free_port, say, wait
 
 import index_handler  # noqa: E402  the custom resource's own code makes the index here too
 
@@ -31,7 +30,9 @@ SHARDS = 4
 # patient, and to hold only that nothing is lost.
 PATIENCE = ["--linger", "1s", "--max-requests", "1", "--attempt-timeout", "60s", "--record-ttl", "15m"]
 PATIENCE += ["--drain-timeout", "15m", "--threshold", "achieved_rps > 0"]
-STALLED = 60  # seconds without another document after which no more are waited for
+# Documents say which records they are by a stamp in the body: Firehose delivers no partition keys.
+STAMPED = ["--stamp", "body"]
+SETTLE = ["--settle", "60s", "--settle-timeout", "20m"]
 
 
 def make_pipeline(session, aws_url, search_url):
@@ -68,82 +69,27 @@ def make_pipeline(session, aws_url, search_url):
         "DeliveryStreamDescription"
     ]["DeliveryStreamStatus"] == "ACTIVE"
     wait("the delivery stream", 60, active)
-    return kinesis, index
+    return index
 
 
-def offer(tickgen, aws_url, flags):
-    """Runs tickgen; gives its summary."""
-    command = [tickgen, "--stream", STREAM, "--endpoint-url", aws_url, "--summary", "-", *flags]
+def run(*command):
+    """Runs tickgen to its end."""
     say(f"$ {' '.join(map(str, command))}")
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, env={**os.environ, **ENVIRONMENT}, timeout=1800, check=False
-    )
+    done = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, timeout=1800, check=False)
     if done.returncode:
         raise Failed(f"tickgen ended with exit code {done.returncode}")
-    return json.loads(done.stdout)
 
 
-def stream_records(kinesis):
-    """Every record in the stream, as the multiset of its fields."""
-    found = collections.Counter()
-    for shard in kinesis.list_shards(StreamName=STREAM)["Shards"]:
-        iterator = kinesis.get_shard_iterator(
-            StreamName=STREAM, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
-        )["ShardIterator"]
-        while iterator:
-            answer = kinesis.get_records(ShardIterator=iterator, Limit=10000)
-            found.update(fields(json.loads(record["Data"])) for record in answer["Records"])
-            # An open shard has no end: the tip is reached when there is nothing and nothing is behind.
-            at_tip = not answer["Records"] and not answer.get("MillisBehindLatest")
-            iterator = None if at_tip else answer.get("NextShardIterator")
-    return found
-
-
-def documents(search_url, index):
-    """Every document of the index, as the multiset of its fields."""
-    found, after = collections.Counter(), None
-    while True:
-        page = {"size": 5000, "sort": [{"EVENT_TIME": "asc"}, {"_id": "asc"}]}
-        if after:
-            page["search_after"] = after
-        hits = get(f"{search_url}/{index}/_search", page)["hits"]["hits"]
-        if not hits:
-            return found
-        found.update(fields(hit["_source"]) for hit in hits)
-        after = hits[-1]["sort"]
-
-
-def fields(record):
-    return record["EVENT_TIME"], record["TICKER"], record["PRICE"]
-
-
-def arrive(search_url, index, total):
-    """Waits for `total` documents as long as more of them come; gives the seconds that took."""
-    begun, count, changed = time.monotonic(), -1, time.monotonic()
-    while count < total:
-        time.sleep(0.5)
-        found = get(f"{search_url}/{index}/_count")["count"]
-        if found != count:
-            if time.monotonic() - begun > 5:
-                say(f"  {found} of {total} documents")
-            count, changed = found, time.monotonic()
-            time.sleep(4.5 if total - count > 5000 else 0)
-        elif time.monotonic() - changed > STALLED:
-            raise Failed(f"{count} of {total} documents arrived, and no more for {STALLED} s")
-    return time.monotonic() - begun
-
-
-def check(kinesis, search_url, index, total):
-    """Waits for `total` documents, and holds them to be what is in the stream, each once."""
-    waited = arrive(search_url, index, total)
-    sent, arrived = stream_records(kinesis), documents(search_url, index)
-    lost, extra = sent - arrived, arrived - sent
-    if sent.total() != total or lost or extra:
-        raise Failed(
-            f"{total} acked, {sent.total()} in the stream, {arrived.total()} documents: "
-            f"{lost.total()} without a document, {extra.total()} documents without a record"
-        )
-    say(f"{total} acked = {sent.total()} in the stream = {arrived.total()} documents, {waited:.1f} s after the run")
+def offer_and_prove(tickgen, aws_url, search_url, index, summary, flags):
+    """Offers a load, and proves its records in the stream and its documents in the index."""
+    at = ["--endpoint-url", aws_url]
+    run(tickgen, "--stream", STREAM, *at, *STAMPED, *flags, "--summary", summary)
+    run(tickgen, "verify", "--summary-of", summary, *at, "--quiet")
+    report = summary.with_suffix(".report.json")
+    of_index = ["--opensearch", search_url, "--index", index, *SETTLE]
+    run(tickgen, "verify", "--summary-of", summary, *of_index, "--threshold", "verify.duplicated < 1", "--summary", report)
+    proof = json.loads(report.read_text())["verify"]
+    say(f"{proof['acked']} acked = {proof['delivered']} documents, each once and whole")
 
 
 def main():
@@ -166,13 +112,13 @@ def main():
         session = boto3.Session()
         wait("localemu", 60, lambda: alive(aws) and answers(aws_port))
         wait("osmem-server", 30, lambda: alive(search) and answers(search_port))
-        kinesis, index = make_pipeline(session, aws_url, search_url)
+        index = make_pipeline(session, aws_url, search_url)
 
         # The article's ten records, with its one partition key, then a load.
-        ten = offer(options.tickgen, aws_url, ["--records", "10", "--rps", "10", "--keys", "fixed:partitionkey"])
-        check(kinesis, search_url, index, ten["acked"])
-        load = offer(options.tickgen, aws_url, ["--records", str(options.records), "--rps", str(options.rps), *PATIENCE])
-        check(kinesis, search_url, index, ten["acked"] + load["acked"])
+        ten = ["--records", "10", "--rps", "10", "--keys", "fixed:partitionkey"]
+        load = ["--records", str(options.records), "--rps", str(options.rps), *PATIENCE]
+        for name, flags in (("ten", ten), ("load", load)):
+            offer_and_prove(options.tickgen, aws_url, search_url, index, logs / f"{name}.json", flags)
     shutil.rmtree(logs)
 
 

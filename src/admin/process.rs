@@ -1,6 +1,6 @@
 //! What the kernel counts for this process.
 
-use crate::observe::ProcessFigures;
+use crate::observe::{Environment, ProcessFigures};
 
 /// Processor time is told in hundredths of a second, whatever the machine (Linux' `USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -17,6 +17,25 @@ pub fn figures() -> Option<ProcessFigures> {
     })
 }
 
+/// The system that this process runs on.
+#[must_use]
+pub fn system() -> Environment {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| kib_of(&text, "MemTotal:"));
+    // The limit of a container, by either version of control groups; "max" and absurd numbers are none.
+    let limit = |path: &str| read(path)?.trim().parse::<u64>().ok();
+    let limit =
+        limit("/sys/fs/cgroup/memory.max").or_else(|| limit("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    Environment {
+        os: std::env::consts::OS.to_owned(),
+        kernel: read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
+        arch: std::env::consts::ARCH.to_owned(),
+        processors: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
+        memory_bytes: machine.into_iter().chain(limit).min(),
+        streams: Vec::new(),
+    }
+}
+
 /// User and system time, fields 14 and 15; the name before them is in brackets and may hold anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
@@ -26,7 +45,12 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 
 /// The line `VmRSS:  5120 kB`; its kB are KiB.
 fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    kib_of(status, "VmRSS:")
+}
+
+/// The bytes in the line of this name.
+fn kib_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
 }
 

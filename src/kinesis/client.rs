@@ -1,8 +1,9 @@
 use super::exchange::{Exchange, ExchangeBody, WireProtocol};
 use super::limits::StreamLimits;
-use super::protocol::StreamRef;
+use super::protocol::{Form, StreamRef};
 use super::{
-    Answer, PutRecords, RequestError, RequestErrorKind, Shard, ShardId, ShardMap, ShardMapError, errors,
+    Answer, BodyHash, PutRecords, RequestError, RequestErrorKind, Shard, ShardId, ShardMap, ShardMapError,
+    errors,
 };
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_sdk_kinesis::config::retry::RetryConfig;
@@ -26,6 +27,8 @@ pub struct ClientConfig {
     pub stream: StreamRef,
     /// Where it is.
     pub reach: Reach,
+    /// The form of its requests.
+    pub form: Form,
     /// Connections open at once.
     pub max_connections: usize,
     /// How long a connection may take to come about.
@@ -66,6 +69,7 @@ pub struct Client {
     pub(super) stream: StreamRef,
     pub(super) control: aws_sdk_kinesis::Client,
     data: aws_sdk_kinesis::Client,
+    form: Form,
     connections: Arc<AtomicUsize>,
 }
 
@@ -76,6 +80,8 @@ pub struct StreamInfo {
     pub arn: String,
     /// What it takes in one record and one request.
     pub limits: StreamLimits,
+    /// How long it keeps records, in hours; 0 if it does not say.
+    pub retention_hours: u64,
     /// Whether its capacity follows its use.
     pub on_demand: bool,
     /// Whether it is active: it takes records while it is being changed, but no second change.
@@ -87,7 +93,13 @@ impl StreamInfo {
     #[must_use]
     pub fn of_no_stream() -> Self {
         let kib = i32::try_from(super::limits::MAX_RECORD_BYTES / 1024).ok();
-        Self { arn: String::new(), limits: StreamLimits::new(kib), on_demand: false, active: true }
+        Self {
+            arn: String::new(),
+            limits: StreamLimits::new(kib),
+            retention_hours: 0,
+            on_demand: false,
+            active: true,
+        }
     }
 }
 
@@ -167,8 +179,15 @@ impl Client {
             stream: config.stream.clone(),
             control: aws_sdk_kinesis::Client::from_conf(base.clone().build()),
             data: aws_sdk_kinesis::Client::from_conf(base.protocol(WireProtocol::new()).build()),
+            form: config.form,
             connections,
         })
+    }
+
+    /// The form of its requests.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// The number of open connections.
@@ -195,6 +214,9 @@ impl Client {
         Ok(StreamInfo {
             arn: summary.map_or_else(String::new, |s| s.stream_arn().to_owned()),
             limits: StreamLimits::new(record_size),
+            retention_hours: summary
+                .and_then(|s| u64::try_from(s.retention_period_hours()).ok())
+                .unwrap_or(0),
             on_demand: mode == Some(&StreamMode::OnDemand),
             active: summary.is_some_and(|s| *s.stream_status() == StreamStatus::Active),
         })
@@ -279,8 +301,10 @@ fn http_client(config: &ClientConfig, open: &Arc<AtomicUsize>) -> Result<pool::C
 }
 
 impl PutRecords for Client {
-    async fn put_records(&self, body: Bytes) -> Answer {
-        let exchange = Arc::new(Exchange { body, answer: OnceLock::new() });
+    const SIGNED: bool = true;
+
+    async fn put_records(&self, body: Bytes, hash: Option<BodyHash>) -> Answer {
+        let exchange = Arc::new(Exchange { body, form: self.form, hash, answer: OnceLock::new() });
         // The stream is named in the body; it is named here too for the endpoint rules (an ARN
         // leads to the account's own endpoint).
         let request = match &self.stream {

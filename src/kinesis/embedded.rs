@@ -57,7 +57,7 @@ pub enum EmbeddedError {
 
 impl Embedded {
     /// Starts it with one stream of `shards` shards, which keeps `keep_bytes` of records, and besides
-    /// those past `unread`, if someone reads them.
+    /// those past `unread`, if someone reads them; as a subscriber, if `fan_out`.
     ///
     /// # Errors
     /// If there is no port, or the stream cannot be made.
@@ -66,6 +66,7 @@ impl Embedded {
         shards: u32,
         keep_bytes: u64,
         unread: Option<ReadMarks>,
+        fan_out: bool,
     ) -> Result<Self, EmbeddedError> {
         let options = StoreOptions {
             create_stream_ms: 0,
@@ -74,6 +75,9 @@ impl Embedded {
             // Of the account: room for the largest UpdateShardCount, which opens before it closes.
             shard_limit: shards.saturating_mul(4).max(1000),
             enforce_limits: true,
+            // Its check of a request loses the sequence number with which a subscription is renewed, which
+            // then begins at the oldest record: none is ever renewed.
+            subscribe_to_shard_session_ms: u64::MAX,
             aws_region: REGION.to_owned(),
             ..StoreOptions::default()
         };
@@ -81,8 +85,8 @@ impl Embedded {
         create_stream(&store, shards).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let app =
-            app.layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(Arc::default(), in_order));
+        let order = Order { lock: Arc::default(), fan_out };
+        let app = app.layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(order, in_order));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             if let Err(error) = serve_plain_http(listener, app, std::future::pending()).await {
@@ -100,11 +104,24 @@ impl Embedded {
     }
 }
 
+/// What is kept apart.
+#[derive(Clone)]
+struct Order {
+    lock: Arc<RwLock<()>>,
+    // Whether the store itself reads, for subscribers: then writes come one by one.
+    fan_out: bool,
+}
+
 /// Keeps reads and writes apart. The store numbers the records of a request first and keeps them
-/// afterwards, so that a reader in between would go past them for ever.
-async fn in_order(State(order): State<Arc<RwLock<()>>>, request: Request, next: Next) -> Response {
+/// afterwards, so that a reader in between who sees those of a later request would go past them for ever.
+async fn in_order(
+    State(Order { lock: order, fan_out }): State<Order>,
+    request: Request,
+    next: Next,
+) -> Response {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
-    if target.is_some_and(|target| target.ends_with(".GetRecords")) {
+    let is = |operation: &str| target.is_some_and(|target| target.ends_with(operation));
+    if is(".GetRecords") || fan_out && is(".PutRecords") {
         let _no_writer = order.write().await;
         next.run(request).await
     } else {

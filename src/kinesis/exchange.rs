@@ -1,7 +1,8 @@
 //! Request bodies and answers past the SDK's own structures, in its public configuration.
 
-use super::Answer;
-use super::protocol::read_answer;
+use super::protocol::{Form, read_answer};
+use super::{Answer, BodyHash, cbor};
+use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_kinesis::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
 };
@@ -15,7 +16,7 @@ use aws_smithy_schema::serde::{SerdeError, SerializableStruct, ShapeDeserializer
 use aws_smithy_schema::{Schema, ShapeId};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::endpoint::Endpoint;
-use aws_smithy_types::error::metadata::Builder as ErrorMetadataBuilder;
+use aws_smithy_types::error::metadata::{Builder as ErrorMetadataBuilder, ErrorMetadata};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
@@ -23,6 +24,8 @@ use std::sync::{Arc, OnceLock};
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) body: Bytes,
+    pub(super) form: Form,
+    pub(super) hash: Option<BodyHash>,
     pub(super) answer: OnceLock<Answer>,
 }
 
@@ -41,12 +44,18 @@ impl Intercept for ExchangeBody {
         &self,
         context: &mut BeforeTransmitInterceptorContextMut<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
         let length = self.0.body.len().to_string();
         request.headers_mut().try_insert("content-length", length)?;
+        if self.0.form == Form::Cbor {
+            request.headers_mut().try_insert("content-type", cbor::CONTENT_TYPE)?;
+        }
         *request.body_mut() = SdkBody::from(self.0.body.clone());
+        if let Some(BodyHash(hash)) = &self.0.hash {
+            config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(hex(hash)));
+        }
         Ok(())
     }
 
@@ -58,20 +67,45 @@ impl Intercept for ExchangeBody {
     ) -> Result<(), BoxError> {
         let response = context.response();
         if let (true, Some(body)) = (response.status().is_success(), response.body().bytes()) {
-            let _ = self.0.answer.set(read_answer(body));
+            let _ = self.0.answer.set(read_answer(body, form(response)));
         }
         Ok(())
     }
 }
 
+/// The form of a response.
+fn form(response: &Response) -> Form {
+    match response.headers().get("content-type") {
+        Some(kind) if kind.starts_with(cbor::CONTENT_TYPE) => Form::Cbor,
+        _ => Form::Json,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
 /// The SDK's awsJson1.1, but for answers to `PutRecords`: those are read by [`ExchangeBody`], so the
-/// SDK is given an empty result to build its own structures from.
+/// SDK is given an empty result to build its own structures from. Errors may come in CBOR as well.
 #[derive(Debug)]
 pub(super) struct WireProtocol(AwsJsonRpcProtocol);
 
 impl WireProtocol {
     pub(super) fn new() -> Self {
         Self(AwsJsonRpcProtocol::aws_json_1_1())
+    }
+
+    /// Reads this in place of a response that was read already, or is of another form.
+    fn empty(&self, json: &'static [u8]) -> Result<Box<dyn ShapeDeserializer>, SerdeError> {
+        let codec = ClientProtocolInner::payload_codec(self)
+            .ok_or_else(|| SerdeError::custom("awsJson has a codec"))?;
+        Ok(codec.create_deserializer(json))
     }
 }
 
@@ -99,9 +133,7 @@ impl ClientProtocolInner for WireProtocol {
         _: &Schema<'_>,
         _: &'a ConfigBag,
     ) -> Result<Box<dyn ShapeDeserializer + 'a>, SerdeError> {
-        let codec = ClientProtocolInner::payload_codec(self)
-            .ok_or_else(|| SerdeError::custom("awsJson has a codec"))?;
-        Ok(codec.create_deserializer(br#"{"Records":[]}"#))
+        self.empty(br#"{"Records":[]}"#)
     }
 
     fn parse_error_metadata(
@@ -109,7 +141,20 @@ impl ClientProtocolInner for WireProtocol {
         response: &Response,
         cfg: &ConfigBag,
     ) -> Result<ErrorMetadataBuilder, SerdeError> {
-        ClientProtocol::parse_error_metadata(&self.0, response, cfg)
+        match (form(response), response.body().bytes()) {
+            (Form::Cbor, Some(body)) => {
+                let (code, message) = cbor::read_error(body);
+                let mut metadata = ErrorMetadata::builder();
+                if let Some(code) = code {
+                    metadata = metadata.code(code);
+                }
+                if let Some(message) = message {
+                    metadata = metadata.message(message);
+                }
+                Ok(metadata)
+            }
+            _ => ClientProtocol::parse_error_metadata(&self.0, response, cfg),
+        }
     }
 
     fn deserialize_error_response<'a>(
@@ -117,7 +162,11 @@ impl ClientProtocolInner for WireProtocol {
         response: &'a Response,
         cfg: &'a ConfigBag,
     ) -> Result<Box<dyn ShapeDeserializer + 'a>, SerdeError> {
-        ClientProtocol::deserialize_error_response(&self.0, response, cfg)
+        match form(response) {
+            // What it says beyond code and message nobody asks for.
+            Form::Cbor => self.empty(b"{}"),
+            Form::Json => ClientProtocol::deserialize_error_response(&self.0, response, cfg),
+        }
     }
 
     fn update_endpoint(

@@ -1,14 +1,22 @@
-//! MD5 of eight messages at once.
+//! MD5 of sixteen messages at once.
 //!
 //! Kinesis routes by the MD5 of the partition key, and a KPL aggregate ends in the MD5 of its message:
 //! with one message at a time (0.6 GB/s) that is the largest single cost of a small record. The rounds of
-//! one message depend on each other, those of several do not, so eight are computed side by side in the
-//! lanes of vector registers (SSE2, which every x86-64 has; NEON on arm64).
+//! one message depend on each other, those of several do not, so sixteen are computed side by side, in the
+//! widest vectors that the processor has. A block takes 100 ns by itself, 62 ns among sixteen with the
+//! vectors that every x86-64 has, 25 ns with AVX2 and 9 ns with AVX-512 (AMD EPYC of 2022).
 
-use wide::u32x8;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 /// How many messages are hashed at once.
-pub const LANES: usize = 8;
+pub const LANES: usize = 16;
+
+/// A word of each message.
+type Words = [u32; LANES];
+
+/// A block of each message.
+type Blocks<'a> = [&'a [u8; 64]; LANES];
 
 const START: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
 
@@ -89,25 +97,41 @@ pub fn digests(messages: &[&[u8]]) -> [[u8; 16]; LANES] {
     let lanes: [Lane<'_>; LANES] =
         std::array::from_fn(|i| Lane::new(messages.get(i).copied().unwrap_or_default()));
     let blocks = lanes.iter().map(Lane::blocks).max().unwrap_or(0);
-    let mut state = START.map(u32x8::splat);
+    let mut state = START.map(|word| [word; LANES]);
     let mut digests = [[0; 16]; LANES];
+    let compress = fastest();
     for number in 0..blocks {
-        let mut words = [[0; LANES]; 16];
-        for (place, lane) in lanes.iter().enumerate() {
-            for (word, bytes) in words.iter_mut().zip(lane.block(number).as_chunks::<4>().0) {
-                word[place] = u32::from_le_bytes(*bytes);
-            }
-        }
-        compress(&mut state, &words.map(u32x8::new));
+        compress(&mut state, &std::array::from_fn(|i| lanes[i].block(number)));
         for (place, lane) in lanes.iter().enumerate() {
             if number + 1 == lane.blocks() {
-                for (bytes, word) in digests[place].chunks_exact_mut(4).zip(&state) {
-                    bytes.copy_from_slice(&word.to_array()[place].to_le_bytes());
-                }
+                digests[place] = digest(&state, place);
             }
         }
     }
     digests
+}
+
+/// The digests of messages that fit into one block with their padding, as partition keys do.
+#[must_use]
+pub fn short_digests<const LEN: usize>(messages: &[[u8; LEN]; LANES]) -> [[u8; 16]; LANES] {
+    const { assert!(LEN < 56, "the padding needs a byte, the length eight") };
+    let mut blocks = [[0; 64]; LANES];
+    for (block, message) in blocks.iter_mut().zip(messages) {
+        block[..LEN].copy_from_slice(message);
+        block[LEN] = 0x80;
+        block[56..].copy_from_slice(&(LEN as u64 * 8).to_le_bytes());
+    }
+    let mut state = START.map(|word| [word; LANES]);
+    fastest()(&mut state, &blocks.each_ref());
+    std::array::from_fn(|place| digest(&state, place))
+}
+
+fn digest(state: &[Words; 4], place: usize) -> [u8; 16] {
+    let mut digest = [0; 16];
+    for (bytes, words) in digest.as_chunks_mut::<4>().0.iter_mut().zip(state) {
+        *bytes = words[place].to_le_bytes();
+    }
+    digest
 }
 
 /// One message as padded blocks of 64 bytes.
@@ -145,38 +169,84 @@ impl<'a> Lane<'a> {
     }
 }
 
-fn compress(state: &mut [u32x8; 4], words: &[u32x8; 16]) {
-    let [mut a, mut b, mut c, mut d] = *state;
-    for step in 0..16 {
-        let mixed = d ^ (b & (c ^ d));
-        let next = turn(a, b, mixed, words[step], SINES[step], SHIFTS[0][step % 4]);
-        (a, d, c, b) = (d, c, b, next);
+/// Adds a block of each message to the state.
+type Compress = fn(&mut [Words; 4], &Blocks<'_>);
+
+/// The fastest that this processor can run.
+fn fastest() -> Compress {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return x86::with_avx512;
+        }
+        if is_x86_feature_detected!("avx2") {
+            return x86::with_avx2;
+        }
     }
-    for step in 0..16 {
-        let mixed = c ^ (d & (b ^ c));
-        let next = turn(a, b, mixed, words[(5 * step + 1) % 16], SINES[16 + step], SHIFTS[1][step % 4]);
-        (a, d, c, b) = (d, c, b, next);
+    with_any
+}
+
+fn with_any(state: &mut [Words; 4], blocks: &Blocks<'_>) {
+    compress(state, blocks);
+}
+
+/// A block for each lane, in whatever vectors the compiler may use where this is inlined.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it is compiled anew where there are wider vectors")]
+fn compress(state: &mut [Words; 4], blocks: &Blocks<'_>) {
+    let mut words = [[0; LANES]; 16];
+    for (place, block) in blocks.iter().enumerate() {
+        for (word, bytes) in words.iter_mut().zip(block.as_chunks::<4>().0) {
+            word[place] = u32::from_le_bytes(*bytes);
+        }
     }
-    for step in 0..16 {
-        let mixed = b ^ c ^ d;
-        let next = turn(a, b, mixed, words[(3 * step + 5) % 16], SINES[32 + step], SHIFTS[2][step % 4]);
-        (a, d, c, b) = (d, c, b, next);
-    }
-    for step in 0..16 {
-        let mixed = c ^ (b | !d);
-        let next = turn(a, b, mixed, words[7 * step % 16], SINES[48 + step], SHIFTS[3][step % 4]);
-        (a, d, c, b) = (d, c, b, next);
-    }
-    for (total, word) in state.iter_mut().zip([a, b, c, d]) {
-        *total += word;
+    let after = round::<0>(*state, &words, (1, 0), |b, c, d| d ^ (b & (c ^ d)));
+    let after = round::<1>(after, &words, (5, 1), |b, c, d| c ^ (d & (b ^ c)));
+    let after = round::<2>(after, &words, (3, 5), |b, c, d| b ^ c ^ d);
+    let after = round::<3>(after, &words, (7, 0), |b, c, d| c ^ (b | !d));
+    for (total, words) in state.iter_mut().zip(after) {
+        for (total, word) in total.iter_mut().zip(words) {
+            *total = total.wrapping_add(word);
+        }
     }
 }
 
-/// One step of a round, in every lane.
-#[inline]
-fn turn(a: u32x8, b: u32x8, mixed: u32x8, word: u32x8, sine: u32, shift: u32) -> u32x8 {
-    let sum = a + mixed + word + u32x8::splat(sine);
-    b + ((sum << shift) | (sum >> (32 - shift)))
+/// Sixteen steps; step `i` takes word `times * i + plus`.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see `compress`")]
+fn round<const ROUND: usize>(
+    [mut a, mut b, mut c, mut d]: [Words; 4],
+    words: &[Words; 16],
+    (times, plus): (usize, usize),
+    mix: impl Fn(u32, u32, u32) -> u32 + Copy,
+) -> [Words; 4] {
+    let word = |step: usize| &words[(times * step + plus) % 16];
+    for step in (0..16).step_by(4) {
+        let sines = &SINES[16 * ROUND + step..][..4];
+        a = turn([a, b, c, d], word(step), sines[0], SHIFTS[ROUND][0], mix);
+        d = turn([d, a, b, c], word(step + 1), sines[1], SHIFTS[ROUND][1], mix);
+        c = turn([c, d, a, b], word(step + 2), sines[2], SHIFTS[ROUND][2], mix);
+        b = turn([b, c, d, a], word(step + 3), sines[3], SHIFTS[ROUND][3], mix);
+    }
+    [a, b, c, d]
+}
+
+/// One step, in every lane.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see `compress`")]
+fn turn(
+    [a, b, c, d]: [Words; 4],
+    words: &Words,
+    sine: u32,
+    shift: u32,
+    mix: impl Fn(u32, u32, u32) -> u32,
+) -> Words {
+    let mut next = [0; LANES];
+    for i in 0..LANES {
+        let sum = a[i].wrapping_add(words[i]).wrapping_add(sine).wrapping_add(mix(b[i], c[i], d[i]));
+        next[i] = sum.rotate_left(shift).wrapping_add(b[i]);
+    }
+    next
 }
 
 #[cfg(test)]
@@ -186,6 +256,13 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn short_digests_are_those_of_one_at_a_time(messages: [[u8; 41]; LANES]) {
+            for (message, digest) in messages.iter().zip(short_digests(&messages)) {
+                prop_assert_eq!(<[u8; 16]>::from(Md5::digest(message)), digest);
+            }
+        }
+
         /// The digests of crate md-5, whatever the lengths of the eight and wherever their blocks end.
         #[test]
         fn digests_are_those_of_one_at_a_time(messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..=LANES)) {
@@ -194,6 +271,24 @@ mod tests {
             for (message, digest) in messages.iter().zip(digests) {
                 prop_assert_eq!(<[u8; 16]>::from(Md5::digest(message)), digest);
             }
+        }
+    }
+
+    /// What the processor running the tests does not choose is held too.
+    #[test]
+    fn every_way_of_compiling_it_gives_the_same() {
+        let blocks: [[u8; 64]; LANES] =
+            std::array::from_fn(|i| std::array::from_fn(|j| (i * 64 + j).to_le_bytes()[0]));
+        let mut chosen = START.map(|word| [word; LANES]);
+        let mut any = chosen;
+        fastest()(&mut chosen, &blocks.each_ref());
+        with_any(&mut any, &blocks.each_ref());
+        assert_eq!(chosen, any);
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            let mut narrow = START.map(|word| [word; LANES]);
+            x86::with_avx2(&mut narrow, &blocks.each_ref());
+            assert_eq!(chosen, narrow);
         }
     }
 

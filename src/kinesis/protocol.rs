@@ -1,11 +1,34 @@
-//! The wire form of `PutRecords` (awsJson1.1): request bodies written once, straight from the
-//! records, and answers read without the SDK's structure per entry.
+//! The wire forms of `PutRecords`: request bodies written once, straight from the records, and answers read
+//! without the SDK's structure per entry.
 
-use super::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, ShardId, scan};
+use super::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, ShardId, cbor, scan};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::io::Write as _;
+use std::str::FromStr;
+
+/// The form of requests and answers on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// awsJson1.1, with record data in base64.
+    #[default]
+    Json,
+    /// The same structures in CBOR, with record data as it is.
+    Cbor,
+}
+
+impl FromStr for Form {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "cbor" => Ok(Self::Cbor),
+            _ => Err("expected json or cbor".to_owned()),
+        }
+    }
+}
 
 /// How a request names its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +56,14 @@ impl StreamRef {
 }
 
 /// Writes one request body after the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BodyWriter {
+    form: Form,
     end: Vec<u8>,
     body: Vec<u8>,
     entries: usize,
+    // In CBOR: where their number is to stand.
+    count_at: usize,
 }
 
 const BEGIN: &[u8] = br#"{"Records":["#;
@@ -49,24 +75,53 @@ const END_ENTRY: &[u8] = br#""}"#;
 impl BodyWriter {
     /// A writer of requests to `stream`.
     #[must_use]
-    pub fn new(stream: &StreamRef) -> Self {
+    pub fn new(stream: &StreamRef, form: Form) -> Self {
         let field = match stream {
             StreamRef::Name(_) => "StreamName",
             StreamRef::Arn(_) => "StreamARN",
         };
-        let name = serde_json::Value::from(stream.as_str());
-        let end = format!(r#"],"{field}":{name}}}"#).into_bytes();
-        Self { end, body: Vec::new(), entries: 0 }
+        let end = match form {
+            Form::Json => {
+                let name = serde_json::Value::from(stream.as_str());
+                format!(r#"],"{field}":{name}}}"#).into_bytes()
+            }
+            Form::Cbor => {
+                let mut end = Vec::new();
+                cbor::text(field.as_bytes(), &mut end);
+                cbor::text(stream.as_str().as_bytes(), &mut end);
+                end
+            }
+        };
+        Self { form, end, body: Vec::new(), entries: 0, count_at: 0 }
     }
 
     /// Appends one entry. `key` is UTF-8.
     pub fn entry(&mut self, data: &[u8], key: &[u8], explicit_hash_key: Option<u128>) {
         if self.entries == 0 {
-            self.body.extend_from_slice(BEGIN);
-        } else {
-            self.body.push(b',');
+            self.begin();
+        }
+        match self.form {
+            Form::Json => self.json_entry(data, key, explicit_hash_key),
+            Form::Cbor => self.cbor_entry(data, key, explicit_hash_key),
         }
         self.entries += 1;
+    }
+
+    fn begin(&mut self) {
+        match self.form {
+            Form::Json => self.body.extend_from_slice(BEGIN),
+            Form::Cbor => {
+                cbor::map(2, &mut self.body);
+                cbor::text(b"Records", &mut self.body);
+                self.count_at = cbor::begin_array(&mut self.body);
+            }
+        }
+    }
+
+    fn json_entry(&mut self, data: &[u8], key: &[u8], explicit_hash_key: Option<u128>) {
+        if self.entries > 0 {
+            self.body.push(b',');
+        }
         self.body.extend_from_slice(DATA);
         base64_simd::STANDARD.encode_append(data, &mut self.body);
         self.body.extend_from_slice(KEY);
@@ -79,19 +134,35 @@ impl BodyWriter {
         self.body.extend_from_slice(END_ENTRY);
     }
 
+    fn cbor_entry(&mut self, data: &[u8], key: &[u8], explicit_hash_key: Option<u128>) {
+        let out = &mut self.body;
+        cbor::map(if explicit_hash_key.is_some() { 3 } else { 2 }, out);
+        cbor::text(b"Data", out);
+        cbor::bytes(data, out);
+        cbor::text(b"PartitionKey", out);
+        cbor::text(key, out);
+        if let Some(hash_key) = explicit_hash_key {
+            cbor::text(b"ExplicitHashKey", out);
+            cbor::text(hash_key.to_string().as_bytes(), out);
+        }
+    }
+
     /// Makes room for a body of about `bytes`.
     pub fn reserve(&mut self, bytes: usize) {
         self.body.reserve(bytes);
     }
 
-    /// The finished body; the writer is ready for the next.
-    pub fn finish(&mut self) -> Bytes {
+    /// The finished body; the next is written into `next`, which is empty.
+    pub fn finish(&mut self, next: Vec<u8>) -> Bytes {
         if self.entries == 0 {
-            self.body.extend_from_slice(BEGIN);
+            self.begin();
+        }
+        if self.form == Form::Cbor {
+            cbor::end_array(&mut self.body, self.count_at, self.entries);
         }
         self.entries = 0;
         self.body.extend_from_slice(&self.end);
-        Bytes::from(std::mem::take(&mut self.body))
+        Bytes::from(std::mem::replace(&mut self.body, next))
     }
 
     fn json_text(&mut self, text: &[u8]) {
@@ -134,8 +205,11 @@ impl WireEntry<'_> {
 /// Reads the body of a successful (HTTP 200) answer. What cannot be read for certain is
 /// [`RequestErrorKind::Malformed`]: an entry counts as accepted only if the answer says so.
 #[must_use]
-pub fn read_answer(body: &[u8]) -> Answer {
-    scan::entries(body).map_or_else(|| parse_answer(body), Answer::Entries)
+pub fn read_answer(body: &[u8], form: Form) -> Answer {
+    match form {
+        Form::Json => scan::entries(body).map_or_else(|| parse_answer(body), Answer::Entries),
+        Form::Cbor => cbor::read_answer(body),
+    }
 }
 
 fn parse_answer(body: &[u8]) -> Answer {
@@ -158,10 +232,10 @@ mod tests {
 
     #[test]
     fn bodies_are_what_the_api_reference_shows() {
-        let mut writer = BodyWriter::new(&StreamRef::parse("ticks"));
+        let mut writer = BodyWriter::new(&StreamRef::parse("ticks"), Form::Json);
         writer.entry(b"hello", b"key-1", None);
         writer.entry(b"", b"quo\"te", Some(u128::MAX));
-        let body: serde_json::Value = serde_json::from_slice(&writer.finish()).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&writer.finish(Vec::new())).unwrap();
         assert_eq!(
             body,
             serde_json::json!({
@@ -174,16 +248,42 @@ mod tests {
             })
         );
         writer.entry(b"x", b"k", None);
-        let next: serde_json::Value = serde_json::from_slice(&writer.finish()).unwrap();
+        let next: serde_json::Value = serde_json::from_slice(&writer.finish(Vec::new())).unwrap();
         assert_eq!(next["Records"].as_array().unwrap().len(), 1);
     }
 
     #[test]
     fn arns_are_named_as_arns() {
         let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/ticks";
-        let body = BodyWriter::new(&StreamRef::parse(arn)).finish();
+        let body = BodyWriter::new(&StreamRef::parse(arn), Form::Json).finish(Vec::new());
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["StreamARN"], arn);
+    }
+
+    /// The same members in CBOR, as a general reader of it finds them.
+    #[test]
+    fn cbor_bodies_have_the_same_members() {
+        let mut writer = BodyWriter::new(&StreamRef::parse("ticks"), Form::Cbor);
+        for entries in [3, 500, 0] {
+            for n in 0..entries {
+                writer.entry(&[0xFF; 300], b"quo\"te", (n == 1).then_some(u128::MAX));
+            }
+            let body = writer.finish(Vec::new());
+            let mut read = minicbor::Decoder::new(&body);
+            assert_eq!((read.map().unwrap(), read.str().unwrap()), (Some(2), "Records"));
+            assert_eq!(read.array().unwrap(), Some(entries));
+            for n in 0..entries {
+                assert_eq!(read.map().unwrap(), Some(if n == 1 { 3 } else { 2 }));
+                assert_eq!((read.str().unwrap(), read.bytes().unwrap()), ("Data", &[0xFF; 300][..]));
+                assert_eq!((read.str().unwrap(), read.str().unwrap()), ("PartitionKey", "quo\"te"));
+                if n == 1 {
+                    let expected = ("ExplicitHashKey", "340282366920938463463374607431768211455");
+                    assert_eq!((read.str().unwrap(), read.str().unwrap()), expected);
+                }
+            }
+            assert_eq!((read.str().unwrap(), read.str().unwrap()), ("StreamName", "ticks"));
+            assert_eq!(read.position(), body.len());
+        }
     }
 
     #[test]
@@ -193,7 +293,7 @@ mod tests {
             {"ErrorCode":"ProvisionedThroughputExceededException","ErrorMessage":"Rate \"exceeded\""},
             {"ErrorCode":"InternalFailure","ErrorMessage":"x"}]}"#;
         assert_eq!(
-            read_answer(body),
+            read_answer(body, Form::Json),
             Answer::Entries(vec![
                 EntryAnswer::Accepted(ShardId(3)),
                 EntryAnswer::Rejected(EntryError::Throttled),
@@ -213,7 +313,7 @@ mod tests {
             r#"{"Records":[{"ShardId":"elsewhere","SequenceNumber":"1"}]}"#,
             r#"{"Records":[{"ShardId":"shardId-000000000000"}"#,
         ] {
-            let Answer::Failed(error) = read_answer(body.as_bytes()) else { panic!("{body}") };
+            let Answer::Failed(error) = read_answer(body.as_bytes(), Form::Json) else { panic!("{body}") };
             assert_eq!(error.kind, RequestErrorKind::Malformed, "{body}");
         }
     }
@@ -221,7 +321,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(body: Vec<u8>) {
-            let _ = read_answer(&body);
+            let _ = read_answer(&body, Form::Json);
         }
 
         /// What the scan accepts, the parser reads the same way; usual answers are scanned.
@@ -252,9 +352,9 @@ mod tests {
 
         #[test]
         fn any_entry_survives_the_wire(data: Vec<u8>, key in ".{1,40}", hash: Option<u128>) {
-            let mut writer = BodyWriter::new(&StreamRef::Name("s".into()));
+            let mut writer = BodyWriter::new(&StreamRef::Name("s".into()), Form::Json);
             writer.entry(&data, key.as_bytes(), hash);
-            let body: serde_json::Value = serde_json::from_slice(&writer.finish()).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&writer.finish(Vec::new())).unwrap();
             let entry = &body["Records"][0];
             let sent = base64_simd::STANDARD.decode_to_vec(entry["Data"].as_str().unwrap()).unwrap();
             prop_assert_eq!(sent, data);

@@ -28,6 +28,8 @@ pub enum Position {
     Newest,
     /// At the first record that arrived at or after this time, in nanoseconds since 1970-01-01 UTC.
     Time(Nanos),
+    /// At this sequence number.
+    At(String),
     /// After the record of this sequence number.
     After(String),
 }
@@ -113,6 +115,9 @@ impl Client {
             Position::Time(at) => request
                 .shard_iterator_type(ShardIteratorType::AtTimestamp)
                 .timestamp(DateTime::from_nanos(i128::from(*at)).unwrap_or(DateTime::from_secs(0))),
+            Position::At(sequence_number) => request
+                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
+                .starting_sequence_number(sequence_number),
             Position::After(sequence_number) => request
                 .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
                 .starting_sequence_number(sequence_number),
@@ -151,7 +156,7 @@ fn listed(shard: &aws_sdk_kinesis::types::Shard) -> Option<ListedShard> {
     })
 }
 
-fn stored(record: Record) -> StoredRecord {
+pub(super) fn stored(record: Record) -> StoredRecord {
     let arrived = record.approximate_arrival_timestamp.map_or(0, |time| time.as_nanos());
     StoredRecord {
         partition_key: record.partition_key.unwrap_or_default(),

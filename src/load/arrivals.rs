@@ -1,4 +1,4 @@
-use super::{Nanos, SECOND, Shape};
+use super::{Course, Nanos, SECOND};
 use crate::draw::Draws;
 
 /// The field of the draws of arrivals.
@@ -34,97 +34,136 @@ pub(super) struct RandomStarts {
 #[derive(Clone, Debug)]
 enum Kind {
     Poisson {
-        // Where the next arrival is in the shape's integral, in records.
+        // Where the next arrival is in the course's integral, in records.
         count: f64,
     },
-    Hawkes {
-        excitation: f64,
-        decay: f64,
-        // Where the next arrival of the base rate is in the shape's integral, and when that is.
-        count: f64,
-        base: Option<Nanos>,
-        // The rate that past arrivals raised, per nanosecond, and the time of that.
-        raised: f64,
-        at: f64,
-    },
+    Hawkes(Hawkes),
+}
+
+#[derive(Clone, Debug)]
+struct Hawkes {
+    excitation: f64,
+    decay: f64,
+    // Where the next arrival of the base rate is in the course's integral, and when that is.
+    count: f64,
+    base: Option<Nanos>,
+    // How much further the one after it is.
+    gap: f64,
+    // When past arrivals bring about the next; infinite if they do not.
+    excited: f64,
+    // The rate that past arrivals raised, per nanosecond, and the time of that.
+    raised: f64,
+    at: f64,
 }
 
 impl RandomStarts {
     /// The starts of a run seeded with `seed`; `None` for even arrivals, which are computed.
-    pub(super) fn new(arrivals: Arrivals, seed: u64, shape: &Shape) -> Option<Self> {
-        let kind = match arrivals {
+    pub(super) fn new(arrivals: Arrivals, seed: u64, course: &Course) -> Option<Self> {
+        let draws = Draws::new(seed, FIELD);
+        let (kind, so_far) = match arrivals {
             Arrivals::Even => return None,
-            Arrivals::Poisson => Kind::Poisson { count: 0.0 },
-            Arrivals::Hawkes { excitation, decay } => Kind::Hawkes {
-                excitation,
-                decay: decay as f64,
-                count: 0.0,
-                base: Some(0),
-                raised: 0.0,
-                at: 0.0,
-            },
-        };
-        let mut starts = Self { draws: Draws::new(seed, FIELD), drawn: 0, kind, next: None };
-        if let Kind::Hawkes { excitation, .. } = starts.kind {
-            let gap = starts.exponential() / (1.0 - excitation);
-            if let Kind::Hawkes { count, base, .. } = &mut starts.kind {
-                *count = gap;
-                *base = shape.start_of(gap);
+            Arrivals::Poisson => (Kind::Poisson { count: exponential(draws, 1) }, 1),
+            Arrivals::Hawkes { excitation, decay } => {
+                let mut hawkes = Hawkes {
+                    excitation,
+                    decay: decay as f64,
+                    count: exponential(draws, 1) / (1.0 - excitation),
+                    base: None,
+                    gap: 0.0,
+                    excited: f64::INFINITY,
+                    raised: 0.0,
+                    at: 0.0,
+                };
+                hawkes.draw(exponential(draws, 2), exponential(draws, 3));
+                (Kind::Hawkes(hawkes), 3)
             }
-        }
-        starts.advance(shape);
+        };
+        let mut starts = Self { draws, drawn: so_far, kind, next: None };
+        starts.plan(course);
         Some(starts)
     }
 
-    /// The next start; `None` if the shape makes no more.
+    /// The next start; `None` if the course makes no more.
     pub(super) fn peek(&self) -> Option<Nanos> {
         self.next
     }
 
     /// Goes on to the start after the next.
-    pub(super) fn advance(&mut self, shape: &Shape) {
-        self.next = match self.kind {
-            Kind::Poisson { .. } => self.next_poisson(shape),
-            Kind::Hawkes { .. } => self.next_hawkes(shape),
-        };
-    }
-
-    fn next_poisson(&mut self, shape: &Shape) -> Option<Nanos> {
-        let gap = self.exponential();
-        let Kind::Poisson { count } = &mut self.kind else { return None };
-        // Evenly random in the integral is a Poisson process of the shape's rate in time.
-        *count += gap;
-        shape.start_of(*count)
-    }
-
-    /// The earlier of the base rate's next arrival and the next that past ones bring about; both are
-    /// drawn exactly (Dassios and Zhao 2013), as the raised rate only decays until the next arrival.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // times are not negative
-    fn next_hawkes(&mut self, shape: &Shape) -> Option<Nanos> {
-        let (brought, gap) = (self.exponential(), self.exponential());
-        let Kind::Hawkes { excitation, decay, count, base, raised, at } = &mut self.kind else { return None };
-        // All that the raised rate will still bring is raised * decay arrivals.
-        let part = brought / (*raised * *decay);
-        let excited = if part < 1.0 { *at - *decay * (1.0 - part).ln() } else { f64::INFINITY };
-        let next = match *base {
-            Some(start) if start as f64 <= excited => {
-                *count += gap / (1.0 - *excitation);
-                *base = shape.start_of(*count);
-                start as f64
+    pub(super) fn advance(&mut self, course: &Course) {
+        if self.next.is_none() {
+            return;
+        }
+        match &mut self.kind {
+            Kind::Poisson { count } => {
+                self.drawn += 1;
+                *count += exponential(self.draws, self.drawn);
+                self.next = course.start_of(*count);
             }
-            _ if excited.is_finite() && shape.ends().is_none_or(|end| excited < end as f64) => excited,
-            _ => return None,
-        };
-        *raised = *raised * (-(next - *at) / *decay).exp() + *excitation / *decay;
-        *at = next;
-        Some(next.ceil() as Nanos)
+            Kind::Hawkes(hawkes) => {
+                if hawkes.arrive() {
+                    hawkes.base = course.start_of(hawkes.count);
+                }
+                self.drawn += 2;
+                let (brought, gap) =
+                    (exponential(self.draws, self.drawn - 1), exponential(self.draws, self.drawn));
+                hawkes.draw(brought, gap);
+                self.next = hawkes.next(course.ends());
+            }
+        }
     }
 
-    /// An exponential draw with mean 1.
-    fn exponential(&mut self) -> f64 {
-        self.drawn += 1;
-        -(1.0 - self.draws.unit(self.drawn)).ln()
+    /// Finds the time of the next arrival, which is drawn: anew after a turn of the course, as it is the
+    /// place in the integral that was drawn.
+    pub(super) fn plan(&mut self, course: &Course) {
+        self.next = match &mut self.kind {
+            // Evenly random in the integral is a Poisson process of the course's rate in time.
+            Kind::Poisson { count } => course.start_of(*count),
+            Kind::Hawkes(hawkes) => {
+                hawkes.base = course.start_of(hawkes.count);
+                hawkes.next(course.ends())
+            }
+        };
     }
+}
+
+impl Hawkes {
+    /// Draws the next arrival that past ones bring about, exactly (Dassios and Zhao 2013), as the raised
+    /// rate only decays until the next arrival; and the gap of the base rate.
+    fn draw(&mut self, brought: f64, gap: f64) {
+        // All that the raised rate will still bring is raised * decay arrivals.
+        let part = brought / (self.raised * self.decay);
+        self.excited = if part < 1.0 { self.at - self.decay * (1.0 - part).ln() } else { f64::INFINITY };
+        self.gap = gap / (1.0 - self.excitation);
+    }
+
+    /// The earlier of the base rate's next arrival and the next that past ones bring about.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // times are not negative
+    fn next(&self, ends: Option<Nanos>) -> Option<Nanos> {
+        match self.base {
+            Some(base) if base as f64 <= self.excited => Some(base),
+            _ if self.excited.is_finite() && ends.is_none_or(|end| self.excited < end as f64) => {
+                Some(self.excited.ceil() as Nanos)
+            }
+            _ => None,
+        }
+    }
+
+    /// The next arrival raises the rate. Tells whether it was one of the base rate.
+    fn arrive(&mut self) -> bool {
+        let base = self.base.map(|base| base as f64).filter(|base| *base <= self.excited);
+        let next = base.unwrap_or(self.excited);
+        if base.is_some() {
+            self.count += self.gap;
+        }
+        self.raised = self.raised * (-(next - self.at) / self.decay).exp() + self.excitation / self.decay;
+        self.at = next;
+        base.is_some()
+    }
+}
+
+/// The draw of this number, exponential with mean 1.
+fn exponential(draws: Draws, n: u64) -> f64 {
+    -(1.0 - draws.unit(n)).ln()
 }
 
 impl Arrivals {
@@ -135,13 +174,14 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::Rate;
+    use crate::load::{Rate, Shape};
 
     fn starts(arrivals: Arrivals, shape: &Shape, seed: u64, count: usize) -> Vec<Nanos> {
-        let mut random = RandomStarts::new(arrivals, seed, shape).unwrap();
+        let course = Course::new(shape.clone());
+        let mut random = RandomStarts::new(arrivals, seed, &course).unwrap();
         let next = || {
             let start = random.peek();
-            random.advance(shape);
+            random.advance(&course);
             start
         };
         std::iter::repeat_with(next).take(count).map_while(|start| start).collect()

@@ -1,6 +1,5 @@
 use super::arrivals::{Arrivals, RandomStarts};
-use super::{Nanos, Shape};
-use std::sync::Arc;
+use super::{Course, Nanos, Shape};
 
 /// Which records of the run one engine offers: every `of`-th, beginning with `index`.
 ///
@@ -37,10 +36,14 @@ impl Stride {
 /// rate that is `n / rate`. Those of random arrivals are drawn one after another, from the seed.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    shape: Arc<Shape>,
+    course: Course,
     arrivals: Arrivals,
     seed: u64,
+    // The number of its first record, and of the first after its end.
+    first: u64,
     total: u64,
+    // When it was asked to end; the shape may end before.
+    limit: Option<Nanos>,
     ends: Option<Nanos>,
     // The latest start that is part of it: before its end, or at the time of a stop.
     last: Nanos,
@@ -50,10 +53,17 @@ impl Schedule {
     /// The schedule of a shape, to its end.
     #[must_use]
     pub fn new(shape: Shape, arrivals: Arrivals, seed: u64) -> Self {
-        let ends = shape.ends();
-        let whole =
-            Self { shape: Arc::new(shape), arrivals, seed, total: u64::MAX, ends: None, last: Nanos::MAX };
-        ends.map_or(whole.clone(), |span| whole.until(span))
+        let schedule = Self {
+            course: Course::new(shape),
+            arrivals,
+            seed,
+            first: 0,
+            total: u64::MAX,
+            limit: None,
+            ends: None,
+            last: Nanos::MAX,
+        };
+        schedule.ended_by_time()
     }
 
     /// The same schedule, ended after `total` records if it has not ended by then.
@@ -66,18 +76,31 @@ impl Schedule {
     /// is no part of it.
     #[must_use]
     pub fn until(self, span: Nanos) -> Self {
-        if self.ends.is_some_and(|ends| ends <= span) {
-            return self;
+        let limit = self.limit.map_or(span, |limit| limit.min(span));
+        Self { limit: Some(limit), ..self }.ended_by_time()
+    }
+
+    /// Its end by what was asked and by its shape.
+    fn ended_by_time(mut self) -> Self {
+        self.ends = self.limit.into_iter().chain(self.course.ends()).min();
+        self.last = self.ends.map_or(Nanos::MAX, |ends| ends.saturating_sub(1));
+        if self.ends == Some(0) {
+            // An end at the very start leaves nothing; it is asked for by nobody, and has no last start.
+            self.total = 0;
         }
-        // An end at the very start leaves nothing; it is asked for by nobody, and has no last start.
-        let total = if span == 0 { 0 } else { self.total };
-        Self { ends: Some(span), last: span.saturating_sub(1), total, ..self }
+        self
+    }
+
+    /// The same schedule, begun at `at` with the record of this number. Its end stays where it is.
+    #[must_use]
+    pub fn beginning(self, at: Nanos, first: u64) -> Self {
+        Self { course: self.course.beginning(at), first, ..self }.ended_by_time()
     }
 
     /// The rate over time.
     #[must_use]
-    pub fn shape(&self) -> &Shape {
-        &self.shape
+    pub fn course(&self) -> &Course {
+        &self.course
     }
 
     /// When it ends by time; by its number of records it may end earlier.
@@ -86,14 +109,31 @@ impl Schedule {
         self.ends
     }
 
+    /// The number of the first record that is not part of it; `u64::MAX` without an end.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How records arrive, and the seed of that.
+    #[must_use]
+    pub fn arrivals(&self) -> (Arrivals, u64) {
+        (self.arrivals, self.seed)
+    }
+
     /// How long it lasts, where that is known beforehand.
     #[must_use]
     pub fn span(&self) -> Option<Nanos> {
         let by_count = match self.arrivals {
-            Arrivals::Even if self.total != u64::MAX => self.shape.start(self.total),
+            Arrivals::Even if self.total != u64::MAX => self.course.start(self.own(self.total)),
             _ => None,
         };
         by_count.into_iter().chain(self.ends).min()
+    }
+
+    /// The place in this schedule of a number of the run.
+    fn own(&self, n: u64) -> u64 {
+        n.saturating_sub(self.first)
     }
 }
 
@@ -106,7 +146,7 @@ pub struct Starts {
     issued: Option<Drawn>,
 }
 
-/// Random starts, and the number of the next.
+/// Random starts, and the place of the next in the schedule.
 #[derive(Clone, Debug)]
 struct Drawn {
     starts: RandomStarts,
@@ -117,25 +157,27 @@ impl Starts {
     /// At the start of `schedule`.
     #[must_use]
     pub fn new(schedule: Schedule) -> Self {
-        let starts = RandomStarts::new(schedule.arrivals, schedule.seed, &schedule.shape);
+        let seed = schedule.seed.wrapping_add(schedule.first);
+        let starts = RandomStarts::new(schedule.arrivals, seed, &schedule.course);
         let drawn = starts.map(|starts| Drawn { starts, n: 0 });
         Self { schedule, counted: drawn.clone(), issued: drawn }
     }
 
-    /// How many records are due by `now`, which must not go back.
+    /// How many records are due by `now`, which must not go back; those before its first are.
     pub fn due(&mut self, now: Nanos) -> u64 {
         let schedule = &self.schedule;
         let until = now.min(schedule.last);
+        let most = schedule.own(schedule.total);
         let due = match &mut self.counted {
-            None => schedule.shape.due(until),
+            None => schedule.course.due(until),
             Some(drawn) => {
-                while drawn.starts.peek().is_some_and(|start| start <= until) && drawn.n < schedule.total {
-                    drawn.step(&schedule.shape);
+                while drawn.starts.peek().is_some_and(|start| start <= until) && drawn.n < most {
+                    drawn.step(&schedule.course);
                 }
                 drawn.n
             }
         };
-        due.min(schedule.total)
+        schedule.first + due.min(most)
     }
 
     /// The intended start of record `n`, which must not go back; `None` if the schedule ends before.
@@ -144,11 +186,12 @@ impl Starts {
     }
 
     fn start_of(&mut self, n: u64) -> Option<Nanos> {
+        let n = self.schedule.own(n);
         match &mut self.issued {
-            None => self.schedule.shape.start(n),
+            None => self.schedule.course.start(n),
             Some(drawn) => {
                 while drawn.n < n && drawn.starts.peek().is_some() {
-                    drawn.step(&self.schedule.shape);
+                    drawn.step(&self.schedule.course);
                 }
                 drawn.starts.peek()
             }
@@ -173,6 +216,22 @@ impl Starts {
         &self.schedule
     }
 
+    /// From `now` on another shape holds. What was due by then stays due. The schedule ends when it was
+    /// asked to; one that was to end with its shape ends with the new one, or when it was to end if that
+    /// one never does.
+    pub fn turn(&mut self, now: Nanos, shape: Shape) {
+        self.due(now);
+        let schedule = &mut self.schedule;
+        let ended = schedule.ends;
+        schedule.course.turn(now, shape);
+        let ends = schedule.limit.into_iter().chain(schedule.course.ends()).min();
+        schedule.ends = ends.or(ended);
+        schedule.last = schedule.ends.map_or(Nanos::MAX, |ends| ends.saturating_sub(1));
+        for drawn in self.counted.iter_mut().chain(&mut self.issued) {
+            drawn.starts.plan(&schedule.course);
+        }
+    }
+
     /// Ends the schedule at `now`: what is due by then stays due, nothing after it.
     pub fn stop(&mut self, now: Nanos) {
         self.schedule.last = self.schedule.last.min(now);
@@ -181,8 +240,8 @@ impl Starts {
 }
 
 impl Drawn {
-    fn step(&mut self, shape: &Shape) {
-        self.starts.advance(shape);
+    fn step(&mut self, course: &Course) {
+        self.starts.advance(course);
         self.n += 1;
     }
 }

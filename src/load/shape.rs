@@ -48,7 +48,7 @@ struct Point {
 
 /// The integral is counted in grains, 2 * 10^12 to a record: a thousandth of a record per second makes
 /// two in a nanosecond, so that holds and ramps have whole sums.
-const GRAINS: u128 = 2 * 1000 * SECOND as u128;
+pub(super) const GRAINS: u128 = 2 * 1000 * SECOND as u128;
 
 impl Shape {
     /// The longest piece of a shape that changes: 31 days. Within it floats hold a count to a thousandth.
@@ -133,13 +133,7 @@ impl Shape {
     /// How many records start at or before `at`: those whose [`Shape::start`] is not later.
     #[must_use]
     pub fn due(&self, at: Nanos) -> u64 {
-        // The integral tells the count to within one, the starts which of the neighbours it is.
-        let near = u64::try_from(self.grains(at) / GRAINS).unwrap_or(u64::MAX);
-        let mut due = near.saturating_sub(1);
-        while due < u64::MAX && self.start(due).is_some_and(|start| start <= at) {
-            due += 1;
-        }
-        due
+        count_due(self.grains(at), at, |n| self.start(n))
     }
 
     /// When record `n` starts, rounded up to a whole nanosecond: as soon as the integral passes `n`.
@@ -149,16 +143,8 @@ impl Shape {
         self.reach(u128::from(n) * GRAINS)
     }
 
-    /// As [`Shape::start`], for a count that need not be whole.
-    #[must_use]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts are not negative
-    pub fn start_of(&self, count: f64) -> Option<Nanos> {
-        let whole = count.floor();
-        self.reach(whole as u128 * GRAINS + ((count - whole) * GRAINS as f64) as u128)
-    }
-
     /// When the integral passes `grains`.
-    fn reach(&self, grains: u128) -> Option<Nanos> {
+    pub(super) fn reach(&self, grains: u128) -> Option<Nanos> {
         let whole = self.whole();
         let (rounds, grains) =
             if self.repeats { (grains / whole.grains, grains % whole.grains) } else { (0, grains) };
@@ -173,7 +159,7 @@ impl Shape {
     }
 
     /// The integral up to `at`.
-    fn grains(&self, at: Nanos) -> u128 {
+    pub(super) fn grains(&self, at: Nanos) -> u128 {
         let whole = self.whole();
         let (rounds, at) = self.round_of(at);
         let before = u128::from(rounds) * whole.grains;
@@ -267,6 +253,17 @@ fn sine_reach(mean: Thousandths, amplitude: Thousandths, grains: f64, span: f64)
         t = next;
     }
     t
+}
+
+/// How many records start at or before `at`, when the integral has come to `grains`: it tells the count to
+/// within one, the starts which of the neighbours it is.
+pub(super) fn count_due(grains: u128, at: Nanos, start: impl Fn(u64) -> Option<Nanos>) -> u64 {
+    let near = u64::try_from(grains / GRAINS).unwrap_or(u64::MAX);
+    let mut due = near.saturating_sub(1);
+    while due < u64::MAX && start(due).is_some_and(|start| start <= at) {
+        due += 1;
+    }
+    due
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What became of one drill. Times are seconds; they are as exact as the counts are fresh, 0.2 s.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct DrillSummary {
     /// The drill as it was given.
     pub drill: String,

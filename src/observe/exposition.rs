@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use std::fmt::Write as _;
 
 /// A histogram to be rendered.
+#[derive(Debug)]
 pub(super) struct Exposed<'a> {
     pub name: &'a str,
     /// The load that it is of, if it is not of all together.
@@ -30,22 +31,12 @@ impl Exposed<'_> {
 
     /// Appends the histogram: cumulative buckets, sum and count, which can be summed over producers.
     pub(super) fn render(&self, out: &mut String) {
-        let Self { name, load, histogram, sum, buckets, units } = self;
+        let Self { name, load, histogram, sum, buckets, units: _ } = self;
         let load = load.map_or_else(String::new, |load| format!("load=\"{}\",", escaped(load)));
         let own = load.trim_end_matches(',');
         let own = if own.is_empty() { String::new() } else { format!("{{{own}}}") };
-        let mut counts = vec![0_u64; buckets.len()];
-        for step in histogram.iter_recorded() {
-            // The bucket that holds the middle of the histogram's own step (0.1 % wide).
-            let value = histogram.median_equivalent(step.value_iterated_to()) as f64 / units;
-            if let Some(place) = buckets.iter().position(|&bound| value <= bound) {
-                counts[place] += step.count_since_last_iteration();
-            }
-        }
         // Writing to a String cannot fail.
-        let mut below = 0;
-        for (bound, count) in buckets.iter().zip(counts) {
-            below += count;
+        for (bound, below) in buckets.iter().zip(self.cumulative()) {
             let _ = writeln!(out, "{name}_bucket{{{load}le=\"{bound}\"}} {below}");
         }
         let count = histogram.len();
@@ -53,6 +44,32 @@ impl Exposed<'_> {
             out,
             "{name}_bucket{{{load}le=\"+Inf\"}} {count}\n{name}_sum{own} {sum}\n{name}_count{own} {count}"
         );
+    }
+
+    /// How many samples are at most at each of the bounds.
+    pub(super) fn cumulative(&self) -> Vec<u64> {
+        let mut counts = vec![0_u64; self.buckets.len()];
+        for (value, count) in self.steps() {
+            if let Some(place) = self.buckets.iter().position(|&bound| value <= bound) {
+                counts[place] += count;
+            }
+        }
+        let mut below = 0;
+        for count in &mut counts {
+            below += *count;
+            *count = below;
+        }
+        counts
+    }
+
+    /// Every value of the histogram, in the unit of the metric, with how often it was: the middle of each of
+    /// the histogram's own steps (0.1 % wide).
+    pub(super) fn steps(&self) -> impl Iterator<Item = (f64, u64)> {
+        let Self { histogram, units, .. } = self;
+        histogram.iter_recorded().map(move |step| {
+            let middle = histogram.median_equivalent(step.value_iterated_to()) as f64 / units;
+            (middle, step.count_since_last_iteration())
+        })
     }
 }
 

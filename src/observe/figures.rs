@@ -1,17 +1,22 @@
 use super::verdict::Limit;
 use crate::producer::{
-    Cause, Counts, Durations, EntryOutcome, FlushReason, RequestOutcome, ShardAccount, Snapshot, Window,
+    Cause, Counts, Durations, EntryOutcome, FlushReason, RequestOutcome, ShardAccount, Snapshot, Steered,
+    Window,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// Counts by what they are of.
+pub type Named = BTreeMap<Cow<'static, str>, u64>;
+
 /// What is counted and measured, of one load or of all together. Counts are user records unless their
 /// name says otherwise.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Figures {
-    /// Records per second that were to be offered: of a constant rate that rate, of a shape or a
-    /// replayed file what it made due; absent in a closed loop.
+    /// Records per second that were to be offered: of a constant rate that rate, of a shape, a replayed file
+    /// or a load that was given another rate what fell due; absent in a closed loop.
     pub target_rps: Option<f64>,
     /// Acked records per second of the schedule, warmup and drain left out.
     pub achieved_rps: f64,
@@ -19,8 +24,10 @@ pub struct Figures {
     pub acked_late: u64,
     /// Seconds from start to end, the drain included.
     pub elapsed_s: f64,
-    /// Seconds of the schedule, the drain left out.
+    /// Seconds of the schedule, pauses and the drain left out.
     pub schedule_s: f64,
+    /// Seconds in which the schedule stood still, told to pause.
+    pub paused_s: f64,
     /// Seconds of the warmup, which the times, ratios and rates leave out.
     pub warmup_s: f64,
     /// Records that fell due.
@@ -38,7 +45,7 @@ pub struct Figures {
     /// Failed plus expired.
     pub lost: u64,
     /// Lost records by their last cause.
-    pub lost_by_cause: BTreeMap<&'static str, u64>,
+    pub lost_by_cause: Named,
     /// Lost over generated.
     pub error_ratio: f64,
     /// Dropped over scheduled.
@@ -52,13 +59,13 @@ pub struct Figures {
     /// Answered requests.
     pub requests: u64,
     /// Answered requests by outcome.
-    pub requests_by_outcome: BTreeMap<&'static str, u64>,
+    pub requests_by_outcome: Named,
     /// Kinesis records that were stored.
     pub kinesis_records: u64,
     /// Their bytes, data plus partition keys.
     pub bytes: u64,
     /// Answered entries by code.
-    pub entries_by_code: BTreeMap<&'static str, u64>,
+    pub entries_by_code: Named,
     /// Entries that failed and whose records were kept to be sent again.
     pub retried_entries: u64,
     /// Entries rejected for the rate.
@@ -66,7 +73,7 @@ pub struct Figures {
     /// Throttled over answered entries.
     pub throttled_ratio: f64,
     /// Batches by why they left.
-    pub flushes: BTreeMap<&'static str, u64>,
+    pub flushes: Named,
     /// Acked records by the time from their intended start to the answer; of each, the sum of the next
     /// three.
     pub response_time_ms: TimeSummary,
@@ -93,7 +100,7 @@ pub struct Figures {
 }
 
 /// Times in milliseconds, three significant digits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct TimeSummary {
     /// Its percentiles.
     #[serde(flatten)]
@@ -105,7 +112,7 @@ pub struct TimeSummary {
 }
 
 /// Percentiles in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[allow(missing_docs)] // percentiles, by name
 pub struct Percentiles {
     pub p50: f64,
@@ -117,7 +124,7 @@ pub struct Percentiles {
 
 impl Percentiles {
     /// Of what does not exceed `micros` of a share of the records.
-    fn new(micros: impl Fn(f64) -> u64) -> Self {
+    pub(crate) fn new(micros: impl Fn(f64) -> u64) -> Self {
         let at = |quantile| micros(quantile) as f64 / 1000.0;
         Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
     }
@@ -131,7 +138,7 @@ impl fmt::Display for Percentiles {
 }
 
 /// One shard's part.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ShardSummary {
     /// The stream's name or ARN, where the run has several.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,7 +159,7 @@ pub struct ShardSummary {
 }
 
 /// A partition key and how many records had it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct HotKey {
     /// The key.
     pub key: String,
@@ -160,13 +167,30 @@ pub struct HotKey {
     pub records: u64,
 }
 
+/// A change of what a load offers, while it runs.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct SteeredSummary {
+    /// Seconds from the start of the run.
+    pub at_s: f64,
+    /// Which load, where the run has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<String>,
+    /// `rate`, `shape`, `pause` or `resume`.
+    pub action: Cow<'static, str>,
+    /// The records per second that the schedule offers from then on, 0 for a pause; null in a closed loop (max).
+    pub rps: Option<f64>,
+}
+
 /// What happened in a window of time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct WindowSummary {
     /// Seconds from the start of the run to its start.
     pub at_s: f64,
     /// How many seconds it was.
     pub span_s: f64,
+    /// Records that fell due in it.
+    #[serde(default)]
+    pub scheduled: u64,
     /// Records made in it.
     pub generated: u64,
     /// Records acked in it.
@@ -196,6 +220,43 @@ impl TimeSummary {
     }
 }
 
+impl SteeredSummary {
+    /// The summary of a change.
+    #[must_use]
+    pub fn new(load: Option<String>, steered: &Steered) -> Self {
+        Self {
+            at_s: steered.at as f64 / 1e9,
+            load,
+            action: steered.action.name().into(),
+            rps: steered.rps.map(rounded),
+        }
+    }
+}
+
+impl fmt::Display for SteeredSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at_s, load, action, rps } = self;
+        let rps = rps.map_or_else(|| "max".to_owned(), |rps| format!("{rps}/s"));
+        let load = load.as_ref().map_or_else(String::new, |load| format!(" ({load})"));
+        write!(f, "{at_s:.1} s: {action} {rps}{load}")
+    }
+}
+
+impl ShardSummary {
+    /// `streams`: their names, if there are several.
+    fn new(shard: &ShardAccount, streams: &[String]) -> Self {
+        Self {
+            stream: if streams.len() > 1 { streams.get(shard.stream).cloned() } else { None },
+            id: shard.id.to_string(),
+            acked: shard.acked,
+            accepted: shard.accepted,
+            throttled: shard.throttled,
+            limit_rps: shard.limit.map(rounded),
+            expected: shard.expected.map(rounded),
+        }
+    }
+}
+
 impl WindowSummary {
     /// The summary of a window.
     #[must_use]
@@ -203,6 +264,7 @@ impl WindowSummary {
         Self {
             at_s: window.from as f64 / 1e9,
             span_s: window.span as f64 / 1e9,
+            scheduled: window.scheduled,
             generated: window.generated,
             acked: window.acked,
             lost: window.lost,
@@ -221,8 +283,8 @@ fn rounded(value: f64) -> f64 {
 fn named<K: Copy + PartialEq, const N: usize>(
     counts: &Counts<K, N>,
     name: impl Fn(K) -> &'static str,
-) -> BTreeMap<&'static str, u64> {
-    counts.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| (name(kind), n)).collect()
+) -> Named {
+    counts.iter().filter(|(_, n)| *n > 0).map(|(kind, n)| (name(kind).into(), n)).collect()
 }
 
 pub(super) fn ratio(part: u64, whole: u64) -> f64 {
@@ -238,7 +300,7 @@ fn max_share(shards: &[ShardAccount]) -> f64 {
 impl Figures {
     /// Figures in which every cause, code and outcome stands, to know their names.
     pub(super) fn with_every_count() -> Self {
-        let none = |names: Vec<&'static str>| names.into_iter().map(|name| (name, 0)).collect();
+        let none = |names: Vec<&'static str>| names.into_iter().map(|name| (name.into(), 0)).collect();
         Self {
             lost_by_cause: none(Cause::ALL.iter().map(|cause| cause.name()).collect()),
             requests_by_outcome: none(RequestOutcome::ALL.iter().map(|outcome| outcome.name()).collect()),
@@ -253,21 +315,13 @@ impl Figures {
     pub(super) fn new(last: &Snapshot, target_rps: Option<f64>, streams: &[String]) -> Self {
         let account = &last.account;
         let (ledger, warmup) = (&account.ledger, &account.warmup);
-        let shard = |shard: &ShardAccount| ShardSummary {
-            stream: if streams.len() > 1 { streams.get(shard.stream).cloned() } else { None },
-            id: shard.id.to_string(),
-            acked: shard.acked,
-            accepted: shard.accepted,
-            throttled: shard.throttled,
-            limit_rps: shard.limit.map(rounded),
-            expected: shard.expected.map(rounded),
-        };
         Self {
             target_rps,
             achieved_rps: last.achieved_rps(),
             acked_late: account.acked_late,
             elapsed_s: last.elapsed as f64 / 1e9,
             schedule_s: last.span as f64 / 1e9,
+            paused_s: last.paused_for as f64 / 1e9,
             warmup_s: account.warmup_span as f64 / 1e9,
             scheduled: last.scheduled,
             generated: ledger.generated,
@@ -276,7 +330,7 @@ impl Figures {
             failed: ledger.failed,
             expired: ledger.expired,
             lost: ledger.lost(),
-            lost_by_cause: ledger.lost_by_cause().map(|(cause, n)| (cause.name(), n)).collect(),
+            lost_by_cause: ledger.lost_by_cause().map(|(cause, n)| (cause.name().into(), n)).collect(),
             error_ratio: ratio(ledger.lost() - warmup.lost(), ledger.generated - warmup.generated),
             dropped_ratio: ratio(
                 ledger.dropped - warmup.dropped,
@@ -303,7 +357,7 @@ impl Figures {
             service_time_ms: TimeSummary::new(&account.service_time),
             start_lateness_ms: TimeSummary::new(&account.start_lateness),
             limit: Limit::new(last, target_rps),
-            shards: account.shards.iter().map(shard).collect(),
+            shards: account.shards.iter().map(|shard| ShardSummary::new(shard, streams)).collect(),
             max_share: max_share(&account.shards),
             hot_keys: account
                 .hot_keys

@@ -1,7 +1,11 @@
-use super::Threshold;
-use super::figures::{Figures, WindowSummary};
-use super::summary::{LoadSummary, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult};
+use super::environment::Environment;
+use super::figures::{Figures, SteeredSummary, WindowSummary};
+use super::heat::ShardHeat;
+use super::summary::{LoadSummary, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult, Times};
+use super::{Threshold, VerifySummary};
+use crate::cost::Tariff;
 use crate::producer::Snapshot;
+use crate::verify::Manifest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,6 +18,19 @@ pub struct RunFacts {
     pub started_at: String,
     /// Its loads; at least one.
     pub loads: Vec<LoadFacts>,
+    /// What else there is to tell.
+    pub about: About,
+}
+
+/// What is known of a run that no figure depends on.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The settings that were given.
+    pub configuration: BTreeMap<String, String>,
+    /// Where it runs.
+    pub environment: Option<Environment>,
+    /// What it is charged by; `None` if it goes to no stream.
+    pub tariff: Option<Tariff>,
 }
 
 /// What is known of a load besides its counts.
@@ -85,12 +102,40 @@ impl Judge {
         aborted: Option<ThresholdResult>,
     ) -> Summary {
         let mut summary = Summary { stopped_by, error, ..self.figures(loads) };
-        summary.thresholds = self.thresholds.iter().map(|threshold| threshold.judge(&summary)).collect();
+        let all = Snapshot::sum(loads.iter().map(Arc::as_ref));
+        summary.times = Some(Times {
+            response: all.account.response_time.histogram().clone(),
+            service: all.account.service_time.histogram().clone(),
+        });
+        let now = self.thresholds.iter().filter(|threshold| !threshold.is_of_proof());
+        summary.thresholds = now.map(|threshold| threshold.judge(&summary)).collect();
+        summary.thresholds.extend(summary.cost.as_ref().and_then(|cost| cost.budget(stopped_by)));
         if let Some(aborted) = aborted {
             // It stays missed, whatever the drain made up for.
             summary.thresholds.retain(|result| result.expr != aborted.expr);
             summary.thresholds.push(aborted);
         }
+        summary
+    }
+
+    /// What was changed of each load, by time.
+    fn steered(&self, snapshots: &[Arc<Snapshot>]) -> Vec<SteeredSummary> {
+        let mut changes = Vec::new();
+        for (facts, snapshot) in self.facts.loads.iter().zip(snapshots) {
+            let name = Some(&facts.name).filter(|name| !name.is_empty());
+            changes.extend(snapshot.steered.iter().map(|change| SteeredSummary::new(name.cloned(), change)));
+        }
+        changes.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
+        changes
+    }
+
+    /// The summary with what was proved, which is judged too.
+    #[must_use]
+    pub fn with_proof(&self, summary: Summary, verify: Option<VerifySummary>) -> Summary {
+        let mut summary = Summary { verify, ..summary };
+        let of_proof = self.thresholds.iter().filter(|threshold| threshold.is_of_proof());
+        let results: Vec<_> = of_proof.map(|threshold| threshold.judge(&summary)).collect();
+        summary.thresholds.extend(results);
         summary
     }
 
@@ -108,11 +153,14 @@ impl Judge {
         let target_rps = match &self.facts.loads[..] {
             [only] => only.target_rps(&all),
             // Loads of different lengths: what fell due in the span of the longest.
-            several => several.iter().all(|load| load.open_loop).then(|| all.scheduled_rps()),
+            several => {
+                let open = |(load, seen): (&LoadFacts, &Arc<Snapshot>)| load.open_loop || seen.was_steered();
+                several.iter().zip(snapshots).all(open).then(|| all.scheduled_rps())
+            }
         };
         Summary {
             schema_version: SCHEMA_VERSION,
-            tickgen_version: env!("CARGO_PKG_VERSION"),
+            tickgen_version: env!("CARGO_PKG_VERSION").into(),
             run_id: self.facts.run_id.clone(),
             seed: self.facts.loads.first().map_or(0, |load| load.seed),
             stream: self.streams.join(","),
@@ -122,19 +170,31 @@ impl Judge {
             payload_failure: all.payload_failure.clone(),
             unkept: all.account.unkept,
             nothing_measured: all.measured() == 0,
+            times: None,
             figures: Figures::new(&all, target_rps, &self.streams),
             loads,
             windows: all.account.windows.iter().map(WindowSummary::new).collect(),
+            steered: self.steered(snapshots),
             drills: Vec::new(),
+            manifest: Manifest::default(),
             verify: None,
             thresholds: Vec::new(),
+            cost: self.facts.about.tariff.as_ref().map(|tariff| tariff.cost(&all)),
+            configuration: self.facts.about.configuration.clone(),
+            environment: self.facts.about.environment.clone(),
+            shard_heat: ShardHeat::new(&all.account.windows, &self.streams, all.account.shards.len()),
+            merged_from: Vec::new(),
         }
     }
 }
 
 impl LoadFacts {
-    /// The rate that the load was to offer; of one rate that rate, otherwise what fell due.
+    /// The rate that the load was to offer; of one rate that rate, otherwise what fell due. A load that was
+    /// given another rate has no one rate, nor is it a closed loop throughout.
     fn target_rps(&self, snapshot: &Snapshot) -> Option<f64> {
+        if snapshot.was_steered() {
+            return Some(snapshot.scheduled_rps());
+        }
         self.open_loop.then(|| self.constant_rps.unwrap_or_else(|| snapshot.scheduled_rps()))
     }
 }
@@ -164,6 +224,7 @@ pub(super) mod tests {
             run_id: "r".into(),
             started_at: "2026-11-22T18:54:00Z".into(),
             loads: names.iter().map(load).collect(),
+            about: About::default(),
         };
         let thresholds: Vec<_> = thresholds.iter().map(|t| Threshold::parse(t).unwrap()).collect();
         Judge::new(thresholds, facts)
@@ -186,7 +247,7 @@ pub(super) mod tests {
             ("error_ratio <= 0.2%", true),
             ("lost == 0", true),
         ] {
-            assert_eq!(Threshold::parse(text).unwrap().evaluate(&one).1, passed, "{text}");
+            assert_eq!(Threshold::parse(text).unwrap().judge(&one).passed, passed, "{text}");
         }
         assert!(summary(&["achieved_rps >= 0"]).passed());
         // Nothing was offered: a share of it is not held.
@@ -210,7 +271,7 @@ pub(super) mod tests {
         );
         assert_eq!((summary.figures.acked, summary.loads["b-c"].figures.acked), (7, 7));
         // A figure of a load that is not there is missed, not passed.
-        assert!(!Threshold::parse("loads.zzz.lost == 0").unwrap().evaluate(&summary).1);
+        assert!(!Threshold::parse("loads.zzz.lost == 0").unwrap().judge(&summary).passed);
     }
 
     #[test]

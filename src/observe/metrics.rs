@@ -1,4 +1,11 @@
+#[cfg(any(feature = "native-histograms", feature = "otlp"))]
+mod families;
 mod table;
+
+#[cfg(any(feature = "native-histograms", feature = "otlp"))]
+pub use families::Families;
+#[cfg(any(feature = "native-histograms", feature = "otlp"))]
+pub(super) use families::{Family, Point, Value};
 
 pub use table::{METRICS, Metric, MetricKind};
 
@@ -126,33 +133,46 @@ impl Metrics {
         drop(handles);
         self.handle.run_upkeep();
         let mut text = self.handle.render();
-        for (metric, times) in TIMES {
-            Exposed::render_head(metric.name, metric.help, &mut text);
-            exposed(metric, None, times(&all.account)).render(&mut text);
+        for (metric, value) in process(&self.run) {
+            render_value(metric, value, &mut text);
         }
-        for (metric, times) in LOAD_TIMES {
+        for (metric, histograms) in histograms(&self.run, &all, loads) {
             Exposed::render_head(metric.name, metric.help, &mut text);
-            for (load, snapshot) in self.run.loads.iter().zip(loads).filter(|(load, _)| !load.is_empty()) {
-                exposed(metric, Some(load), times(&snapshot.account)).render(&mut text);
+            for histogram in histograms {
+                histogram.render(&mut text);
             }
         }
-        if let Some(process) = (self.run.process)() {
-            render_value(PROCESSORS, process.processors as f64, &mut text);
-            render_value(CPU, process.cpu_seconds, &mut text);
-            render_value(MEMORY, process.resident_bytes as f64, &mut text);
-        }
-        Exposed::render_head(BATCH_ENTRIES.name, BATCH_ENTRIES.help, &mut text);
-        let entries = Exposed {
-            name: BATCH_ENTRIES.name,
-            load: None,
-            histogram: &all.account.batch_entries,
-            sum: all.account.entries_sent as f64,
-            buckets: ENTRIES_BUCKETS,
-            units: 1.0,
-        };
-        entries.render(&mut text);
         text
     }
+}
+
+/// What the system counts for the process, if it does.
+fn process(run: &RunGauges) -> Vec<(Metric, f64)> {
+    let Some(figures) = (run.process)() else { return Vec::new() };
+    let (processors, memory) = (figures.processors as f64, figures.resident_bytes as f64);
+    vec![(PROCESSORS, processors), (CPU, figures.cpu_seconds), (MEMORY, memory)]
+}
+
+/// Every histogram, of all loads together and of each that has a name.
+fn histograms<'a>(
+    run: &'a RunGauges,
+    all: &'a Snapshot,
+    loads: &'a [Arc<Snapshot>],
+) -> Vec<(Metric, Vec<Exposed<'a>>)> {
+    let of_all = TIMES.map(|(metric, times)| (metric, vec![exposed(metric, None, times(&all.account))]));
+    let of_loads = LOAD_TIMES.map(|(metric, times)| {
+        let named = run.loads.iter().zip(loads).filter(|(load, _)| !load.is_empty());
+        (metric, named.map(|(load, of)| exposed(metric, Some(load), times(&of.account))).collect())
+    });
+    let entries = Exposed {
+        name: BATCH_ENTRIES.name,
+        load: None,
+        histogram: &all.account.batch_entries,
+        sum: all.account.entries_sent as f64,
+        buckets: ENTRIES_BUCKETS,
+        units: 1.0,
+    };
+    of_all.into_iter().chain(of_loads).chain([(BATCH_ENTRIES, vec![entries])]).collect()
 }
 
 /// A histogram of times, and where it is in an account.

@@ -26,11 +26,14 @@ impl Progress {
         let per_second = (ledger.acked - last.account.ledger.acked) as f64 / seconds;
         let target = now.target_rps.map_or_else(|| "max".to_owned(), |rate| format!("{rate:.0}"));
         let mut line = format!("{:>5.0}s", now.elapsed as f64 / SECOND as f64);
+        // Pauses put the end off, and another rate the end of so many records.
+        self.ends = now.left.filter(|_| !now.draining).map(|left| now.elapsed + left).or(self.ends);
         // Writing to a String cannot fail.
         if let Some(ends) = self.ends {
             let _ = write!(line, " of {}s", ends.div_ceil(SECOND));
         }
-        let _ = write!(line, "  {per_second:>8.0}/s of {target}  acked {}", ledger.acked);
+        let paused = if now.paused { " (paused)" } else { "" };
+        let _ = write!(line, "  {per_second:>8.0}/s of {target}{paused}  acked {}", ledger.acked);
         if let Some(p99) = interval_p99(&now, last) {
             let _ = write!(line, "  p99 {p99:.1} ms");
         }

@@ -1,15 +1,22 @@
-use super::figures::{Figures, WindowSummary};
-use super::threshold::of_a_load;
-use super::{DrillSummary, VerifySummary};
-use serde::Serialize;
+use super::figures::{Figures, Named, SteeredSummary, WindowSummary};
+use super::threshold::{is_of_proof, of_a_load};
+use super::{DrillSummary, Environment, ShardHeat, VerifySummary};
+use crate::cost::CostSummary;
+use crate::verify::Manifest;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 /// The version of the summary's schema, docs/summary.schema.json.
 pub const SCHEMA_VERSION: u32 = 2;
 
+/// The most changes of the rate that the text names.
+const STEERED_LINES: usize = 20;
+
 /// What ended the generating of records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoppedBy {
     /// The end of the schedule.
@@ -20,17 +27,21 @@ pub enum StoppedBy {
     Threshold,
     /// The application under test was gone, with `--stop-when-gone`.
     Gone,
+    /// `POST /drain` to the admin server, or a key in the live view.
+    Told,
+    /// The budget of `--max-cost`, which more records would have passed.
+    Cost,
     /// An error that no retry mends.
     Error,
 }
 
 /// The result of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Summary {
     /// The version of this form.
     pub schema_version: u32,
     /// The version of tickgen.
-    pub tickgen_version: &'static str,
+    pub tickgen_version: Cow<'static, str>,
     /// The run's name.
     pub run_id: String,
     /// The seed of its records; of the first load, if there are several.
@@ -52,25 +63,71 @@ pub struct Summary {
     /// Whether no record was meant to start after the warmup.
     #[serde(skip)]
     pub nothing_measured: bool,
+    /// All times that were measured, of a run that has ended.
+    #[serde(skip)]
+    pub times: Option<Times>,
     /// All loads together.
     #[serde(flatten)]
     pub figures: Figures,
     /// Each load, if there are several.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub loads: BTreeMap<String, LoadSummary>,
     /// What happened second by second; in long runs, by longer windows.
     pub windows: Vec<WindowSummary>,
+    /// How what is offered was changed while the run was on, by rising time.
+    pub steered: Vec<SteeredSummary>,
     /// What the run changed of its stream, by rising time.
     pub drills: Vec<DrillSummary>,
+    /// What `tickgen verify` must know of it.
+    pub manifest: Manifest,
     /// What reading the stream back proved, with `--verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifySummary>,
     /// What had to hold.
     pub thresholds: Vec<ThresholdResult>,
+    /// What the run would cost at list price; absent if it went to no stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostSummary>,
+    /// The settings that were given, by name; of several loads, their own as `loads.NAME.SETTING`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configuration: BTreeMap<String, String>,
+    /// Where it ran, and against what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+    /// What each shard took over time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard_heat: Option<ShardHeat>,
+    /// The runs that this is the sum of, if it is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged_from: Vec<MergedRun>,
+}
+
+/// A run that was added to others.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct MergedRun {
+    /// Its name.
+    pub run_id: String,
+    /// When it began, RFC 3339.
+    pub started_at: String,
+    /// The file of its summary.
+    pub file: String,
+    /// Its acked records.
+    pub acked: u64,
+    /// Its rate.
+    pub achieved_rps: f64,
+}
+
+/// All times that were measured, in microseconds.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// Response times.
+    pub response: Histogram<u64>,
+    /// Service times.
+    pub service: Histogram<u64>,
 }
 
 /// The result of one of several loads.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct LoadSummary {
     /// The seed of its records.
     pub seed: u64,
@@ -82,14 +139,22 @@ pub struct LoadSummary {
 }
 
 /// Whether a threshold held.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ThresholdResult {
     /// The expression.
     pub expr: String,
-    /// The figure's value.
+    /// The figure's value; not a number, in JSON null, if there is none.
+    #[serde(deserialize_with = "nan_if_null")]
     pub value: f64,
     /// Whether it held.
     pub passed: bool,
+}
+
+impl fmt::Display for ThresholdResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.passed { "held  " } else { "MISSED" };
+        write!(f, "threshold   {verdict} {} (is {})", self.expr, rounded(self.value))
+    }
 }
 
 impl Summary {
@@ -97,6 +162,9 @@ impl Summary {
     /// not occur counts as 0.
     #[must_use]
     pub fn figure(&self, path: &str) -> Option<f64> {
+        if is_of_proof(path) {
+            return self.verify.as_ref()?.figure(path);
+        }
         let (figures, path) = match of_a_load(path) {
             Some((load, path)) => (&self.loads.get(load)?.figures, path),
             None => (&self.figures, path),
@@ -135,7 +203,7 @@ impl Summary {
     }
 
     /// Why the run did not do what it was asked, if it did not, in a sentence each.
-    fn remarks(&self) -> Vec<String> {
+    pub(super) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         let figures = &self.figures;
         if let Some(error) = &self.error {
@@ -163,6 +231,11 @@ impl Summary {
                 figures.payload_failures
             ));
         }
+        if let Some(cost) = &self.cost
+            && self.stopped_by == StoppedBy::Cost
+        {
+            remarks.push(cost.drained());
+        }
         if figures.limit.fell_short && !figures.limit.text.is_empty() {
             remarks.push(figures.limit.text.clone());
         }
@@ -188,15 +261,24 @@ impl fmt::Display for Summary {
         }
         writeln!(f, "stream      {}", self.stream)?;
         self.figures.fmt(f)?;
+        // As many as one can read; the JSON summary has them all.
+        for steered in self.steered.iter().take(STEERED_LINES) {
+            writeln!(f, "steered     {steered}")?;
+        }
+        if self.steered.len() > STEERED_LINES {
+            writeln!(f, "steered     and {} times more", self.steered.len() - STEERED_LINES)?;
+        }
         for drill in &self.drills {
             writeln!(f, "drill       {drill}")?;
         }
         if let Some(verify) = &self.verify {
             verify.fmt(f)?;
         }
+        if let Some(cost) = &self.cost {
+            writeln!(f, "cost        {cost}")?;
+        }
         for threshold in &self.thresholds {
-            let verdict = if threshold.passed { "held  " } else { "MISSED" };
-            writeln!(f, "threshold   {verdict} {} (is {})", threshold.expr, rounded(threshold.value))?;
+            writeln!(f, "{threshold}")?;
         }
         self.remarks().iter().try_for_each(|remark| writeln!(f, "{remark}"))
     }
@@ -205,11 +287,13 @@ impl fmt::Display for Summary {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = self.target_rps.map_or_else(|| "max".to_owned(), |rate| format!("{}/s", rounded(rate)));
+        let paused =
+            if self.paused_s > 0.0 { format!(", paused for {:.1} s", self.paused_s) } else { String::new() };
         let warmup =
             if self.warmup_s > 0.0 { format!(" after {} s of warmup", self.warmup_s) } else { String::new() };
         writeln!(
             f,
-            "rate        {:.1}/s acked of {target} offered, over {:.1} s{warmup}",
+            "rate        {:.1}/s acked of {target} offered, over {:.1} s{warmup}{paused}",
             self.achieved_rps,
             self.schedule_s - self.warmup_s.min(self.schedule_s)
         )?;
@@ -254,7 +338,7 @@ impl fmt::Display for Figures {
     }
 }
 
-fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
+fn listed(counts: &Named) -> String {
     let mut text = String::new();
     for (name, count) in counts {
         let comma = if text.is_empty() { "" } else { ", " };
@@ -265,5 +349,10 @@ fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
 }
 
 fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
+    let steps = if value.abs() < 0.01 { 1e6 } else { 1e3 };
+    (value * steps).round() / steps
+}
+
+fn nan_if_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Option::<f64>::deserialize(from).map(|value| value.unwrap_or(f64::NAN))
 }

@@ -1,5 +1,5 @@
 use super::figures::Figures;
-use super::{Summary, ThresholdResult};
+use super::{Summary, ThresholdResult, VerifySummary};
 use serde_json::Value;
 use std::fmt;
 use std::sync::LazyLock;
@@ -34,6 +34,11 @@ static FIGURES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let figures = Figures::with_every_count();
     let mut paths = vec!["shards.max_share".to_owned()];
     collect_numbers("", &serde_json::to_value(figures).unwrap_or_default(), &mut paths);
+    collect_numbers(
+        "verify",
+        &serde_json::to_value(VerifySummary::default()).unwrap_or_default(),
+        &mut paths,
+    );
     paths.sort();
     paths
 });
@@ -51,6 +56,11 @@ fn is_known(path: &str) -> bool {
 /// The name of a load and the path within it, of a path that begins with `loads.`.
 pub(super) fn of_a_load(path: &str) -> Option<(&str, &str)> {
     path.strip_prefix("loads.")?.split_once('.')
+}
+
+/// The path within the proof, of a path that begins with `verify.`.
+pub(super) fn is_of_proof(path: &str) -> bool {
+    path.starts_with("verify.")
 }
 
 fn collect_numbers(path: &str, value: &Value, paths: &mut Vec<String>) {
@@ -98,7 +108,9 @@ impl Threshold {
         let rest = text.trim_start();
         let end = rest.find(|c: char| c.is_whitespace() || "<>=".contains(c)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
-        if !is_known(of_a_load(name).map_or(name, |(_, path)| path)) {
+        // A proof is of all loads together.
+        let of_a_load = of_a_load(name).filter(|(_, path)| !is_of_proof(path));
+        if !is_known(of_a_load.map_or(name, |(_, path)| path)) {
             return Err(fail(rest, format!("unknown figure; known are {}", FIGURES.join(", "))));
         }
         let after = after.trim_start();
@@ -167,9 +179,19 @@ impl Threshold {
         of_target && matches!(self.bound, Bound::Percent(_))
     }
 
-    /// Whether only the end of a run can tell that it is missed: it asks for a count that has to grow.
+    /// Whether its figure is one of the proof.
+    #[must_use]
+    pub fn is_of_proof(&self) -> bool {
+        is_of_proof(&self.figure)
+    }
+
+    /// Whether only the end of a run can tell that it is missed: it asks for a count that has to grow, or
+    /// for what is proved.
     #[must_use]
     pub fn is_for_the_end(&self) -> bool {
+        if self.is_of_proof() {
+            return true;
+        }
         let grows = !self.figure.ends_with("achieved_rps");
         grows
             && matches!(self.operator, Operator::Greater | Operator::GreaterOrEqual | Operator::Equal)
@@ -185,7 +207,13 @@ impl Threshold {
     /// How it stands in a summary.
     #[must_use]
     pub fn judge(&self, summary: &Summary) -> ThresholdResult {
-        let (value, passed) = self.evaluate(summary);
+        self.judge_by(|path| summary.figure(path))
+    }
+
+    /// How it stands where figures are looked up so.
+    #[must_use]
+    pub fn judge_by(&self, figure: impl Fn(&str) -> Option<f64>) -> ThresholdResult {
+        let (value, passed) = self.evaluate(figure);
         ThresholdResult { expr: self.text.clone(), value, passed }
     }
 
@@ -196,15 +224,14 @@ impl Threshold {
     }
 
     /// The figure's value in a summary, and whether the condition holds.
-    #[must_use]
-    pub fn evaluate(&self, summary: &Summary) -> (f64, bool) {
-        let value = summary.figure(&self.figure).unwrap_or(f64::NAN);
+    fn evaluate(&self, figure: impl Fn(&str) -> Option<f64>) -> (f64, bool) {
+        let value = figure(&self.figure).unwrap_or(f64::NAN);
         let bound = match self.bound {
             Bound::Number(number) => number,
             Bound::Percent(share) if self.needs_target() => {
                 let target = format!("{}target_rps", self.figure.trim_end_matches("achieved_rps"));
                 // Nothing was offered: no share of it is held.
-                let target = summary.figure(&target).filter(|target| *target > 0.0);
+                let target = figure(&target).filter(|target| *target > 0.0);
                 share * target.unwrap_or(f64::NAN)
             }
             Bound::Percent(share) => share,

@@ -1,8 +1,8 @@
 use crate::producer::{Holdup, Snapshot};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What kept a load from going faster, or from its target.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Limit {
     /// Whether the load fell short: it missed 99 % of its target, dropped or lost records, or sent them
     /// too late. A closed loop has no target, and always meets a limit.
@@ -22,7 +22,7 @@ pub struct Limit {
 }
 
 /// One thing that limited a load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitReason {
     /// tickgen made its records late: it had too little processor time.

@@ -1,9 +1,9 @@
-use super::TimeSummary;
-use serde::Serialize;
+use super::{ThresholdResult, TimeSummary};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What reading the stream back proved. Counts are user records.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct VerifySummary {
     /// Records that the stream said it stored: those that arrived, and the lost ones.
     pub acked: u64,
@@ -32,8 +32,167 @@ pub struct VerifySummary {
     pub error: Option<String>,
 }
 
-/// Lost records of rising numbers, both ends included.
+/// What was counted of a run that is known by its id alone.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CountedSummary {
+    /// Records that bear the run's stamp; each is counted once.
+    pub delivered: u64,
+    /// Copies beyond the first of each record.
+    pub duplicated: u64,
+    /// Records that have such copies.
+    pub duplicated_records: u64,
+    /// Records that were read and do not bear it.
+    pub foreign: u64,
+    /// Those of its loads that were seen.
+    pub loads: Vec<CountedLoad>,
+    /// Why not all was read.
+    pub error: Option<String>,
+}
+
+/// What was counted of a load.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CountedLoad {
+    /// Its place in the stamps.
+    pub place: String,
+    /// Its records; each is counted once.
+    pub delivered: u64,
+    /// One more than the highest number that was seen.
+    pub numbers: u64,
+    /// The numbers below it that were not seen: of records that were lost, or failed, or never made.
+    pub gaps: u64,
+}
+
+/// What `tickgen verify` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyReport {
+    /// The version of this form.
+    pub schema_version: u32,
+    /// The version of tickgen.
+    pub tickgen_version: &'static str,
+    /// The run's name.
+    pub run_id: String,
+    /// What was read: the streams, by commas, or the index with its address.
+    pub read: String,
+    /// When the reading began, RFC 3339.
+    pub started_at: String,
+    /// What was proved, or only counted.
+    pub verify: Settled,
+    /// When documents became searchable; absent for a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<IndexSummary>,
+    /// What had to hold.
+    pub thresholds: Vec<ThresholdResult>,
+}
+
+/// The version of the report's schema, docs/verify.schema.json.
+pub const VERIFY_SCHEMA_VERSION: u32 = 1;
+
+/// What came of the reading.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Settled {
+    /// Each record was settled against what the run says it sent.
+    Proved(Box<VerifySummary>),
+    /// Nothing is known of the run but its id.
+    Counted(Box<CountedSummary>),
+}
+
+/// How documents came into an index.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct IndexSummary {
+    /// Documents that bear the run's stamp, copies included, by the index' own count at the end.
+    pub documents: u64,
+    /// From the intended start of a record until a look at the index found its document; of those that an
+    /// earlier look had not found.
+    pub event_to_searchable_ms: TimeSummary,
+    /// How much shorter it may have been at most, in milliseconds: the longest time between two looks.
+    pub between_looks_ms: f64,
+    /// Documents that the first look found, of which nothing is known but that it was before.
+    pub found_at_first_look: u64,
+    /// Whether the documents had settled, rather than `--settle-timeout` ended the wait for them.
+    pub settled: bool,
+}
+
+impl VerifyReport {
+    /// A figure by its path, such as `verify.lost`.
+    #[must_use]
+    pub fn figure(&self, path: &str) -> Option<f64> {
+        number_at(self, path)
+    }
+
+    /// Whether nothing speaks against the delivery of any acked record; of a run that is known by its id
+    /// alone, whether all was read.
+    #[must_use]
+    pub fn proved(&self) -> bool {
+        match &self.verify {
+            Settled::Proved(proof) => proof.proves(),
+            Settled::Counted(counted) => counted.error.is_none(),
+        }
+    }
+
+    /// Whether every threshold held.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.thresholds.iter().all(|threshold| threshold.passed)
+    }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "run         {}", self.run_id)?;
+        writeln!(f, "read        {}", self.read)?;
+        match &self.verify {
+            Settled::Proved(proof) => proof.fmt(f)?,
+            Settled::Counted(counted) => counted.fmt(f)?,
+        }
+        if let Some(index) = &self.index {
+            index.fmt(f)?;
+        }
+        self.thresholds.iter().try_for_each(|threshold| writeln!(f, "{threshold}"))
+    }
+}
+
+impl fmt::Display for CountedSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "counted     {:>12} delivered, {} duplicated, {} foreign",
+            self.delivered, self.duplicated, self.foreign
+        )?;
+        for CountedLoad { place, delivered, numbers, gaps } in &self.loads {
+            writeln!(f, "load {place:<6} {delivered:>12} delivered = {numbers} numbers - {gaps} not seen")?;
+        }
+        writeln!(
+            f,
+            "NOT PROVED  which records were acked, lost or corrupted: that takes the run's summary (--summary-of)"
+        )?;
+        self.error.iter().try_for_each(|error| writeln!(f, "Not all was read: {error}"))
+    }
+}
+
+impl fmt::Display for IndexSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "documents   {:>12} of the run", self.documents)?;
+        let times = self.event_to_searchable_ms;
+        if times.count > 0 {
+            writeln!(
+                f,
+                "searchable  {} after the intended start, or up to {} ms earlier ({} documents)",
+                times.percentiles, self.between_looks_ms, times.count
+            )?;
+        }
+        if self.found_at_first_look > 0 {
+            writeln!(f, "            {:>12} were there at the first look", self.found_at_first_look)?;
+        }
+        if !self.settled {
+            writeln!(f, "The documents had not settled when --settle-timeout ended the wait for them.")?;
+        }
+        Ok(())
+    }
+}
+
+/// Lost records of rising numbers, both ends included.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct LostRange {
     /// The load's name; empty if it is the run's only load.
     pub load: String,
@@ -44,7 +203,7 @@ pub struct LostRange {
 }
 
 /// The times of delivered records by the run's clock.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct WaterfallSummary {
     /// From the intended start to the start of the attempt that was acked.
     pub intended_to_sent_ms: TimeSummary,
@@ -66,7 +225,7 @@ pub struct WaterfallSummary {
 
 /// Bounds of a difference of clocks, in milliseconds: no record arrived before it was sent or after it
 /// was acked.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ClockOffset {
     /// The lower bound.
     pub at_least: f64,
@@ -74,7 +233,18 @@ pub struct ClockOffset {
     pub at_most: f64,
 }
 
+/// The number at a path into what serializes to JSON.
+fn number_at(value: &impl Serialize, path: &str) -> Option<f64> {
+    let value = serde_json::to_value(value).ok()?;
+    path.split('.').try_fold(&value, |value, name| value.get(name))?.as_f64()
+}
+
 impl VerifySummary {
+    /// A figure by its path, such as `verify.lost`.
+    pub(super) fn figure(&self, path: &str) -> Option<f64> {
+        number_at(self, path.strip_prefix("verify.")?)
+    }
+
     /// Whether the stream was read to its end, and no acked record is lost or differs.
     #[must_use]
     pub fn proves(&self) -> bool {
@@ -108,7 +278,9 @@ impl fmt::Display for VerifySummary {
             ("arrived", times.intended_to_arrived_ms),
             ("read", times.intended_to_read_ms),
         ] {
-            writeln!(f, "{name:<9}   {} after the intended start", times.percentiles)?;
+            if times.count > 0 {
+                writeln!(f, "{name:<9}   {} after the intended start", times.percentiles)?;
+            }
         }
         if let Some(clock) = times.stream_clock_ahead_ms {
             writeln!(
@@ -118,7 +290,7 @@ impl fmt::Display for VerifySummary {
             )?;
         }
         if let Some(error) = &self.error {
-            writeln!(f, "The stream was not read to its end: {error}")?;
+            writeln!(f, "Not all was read: {error}")?;
         }
         Ok(())
     }

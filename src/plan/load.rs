@@ -1,10 +1,13 @@
 use super::parse;
 use super::reader::Reader;
+use crate::config::{ConfigError, Raw, Settings, Source};
 use crate::kinesis::protocol::StreamRef;
 use crate::load::{Arrivals, Nanos, Schedule, Shape, parse_arrivals, parse_shape};
 use crate::producer::{BatchBounds, RetryPolicy, ShardLimiting};
 use crate::settings::Key;
 use crate::tick::{KeyKind, Market, StampPlace, TemplateText, TimeZone};
+use crate::verify::ManifestLoad;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One load of a run: what is offered to which stream, and how.
@@ -36,6 +39,8 @@ pub struct LoadPlan {
     pub keys: KeyKind,
     /// Where records say which they are.
     pub stamps: StampPlace,
+    /// The settings that payloads and keys are made by, as they were given.
+    pub content: BTreeMap<String, String>,
     /// The zone of `EVENT_TIME`.
     pub zone: TimeZone,
     /// The size at which an aggregate is full, if records are aggregated.
@@ -84,7 +89,29 @@ const FOR_REPLAY_ALONE: [Key; 5] =
 const REPLAY_HAS_ITS_OWN: [Key; 5] =
     [Key::Arrivals, Key::Market, Key::Tickers, Key::Template, Key::PayloadBytes];
 
+/// The settings that payloads and keys are made by, besides seed, template and stamp.
+const OF_CONTENT: [Key; 6] =
+    [Key::Market, Key::Tickers, Key::PayloadBytes, Key::Keys, Key::LocalTime, Key::Records];
+
 impl LoadPlan {
+    /// The load that made the records of a run, as far as it is needed to make them again.
+    ///
+    /// # Errors
+    /// If this tickgen does not understand its settings.
+    pub fn remade(of: &ManifestLoad) -> Result<Self, Vec<ConfigError>> {
+        let raw = |text: &String| Raw { texts: vec![text.clone()], source: Source::Flag };
+        let given = of.settings.iter().filter(|(_, text)| !text.is_empty());
+        let flags = given.filter_map(|(name, text)| Some((Key::named(name)?, raw(text)))).collect();
+        let (settings, mut errors) = Settings::layer(None, [], flags);
+        let mut reader = Reader { settings: &settings, errors: Vec::new() };
+        let load = reader.load(of.name.clone(), of.seed);
+        errors.append(&mut reader.errors);
+        let template = of.template.clone().map(|text| TemplateText { file: "template".to_owned(), text });
+        let stream = of.stream.as_deref().map(StreamRef::parse);
+        let load = load.map(|load| Self { template, stream, stamps: of.stamp, ..load });
+        load.filter(|_| errors.is_empty()).ok_or(errors)
+    }
+
     /// The schedule; `None` in a closed loop and for a replayed file.
     #[must_use]
     pub fn schedule(&self) -> Option<Schedule> {
@@ -165,6 +192,9 @@ impl Reader<'_> {
             payload_bytes: payload_bytes?,
             stamps: StampPlace::None,
             keys: keys?,
+            content: OF_CONTENT
+                .map(|key| (key.setting().name.to_owned(), self.raw(key).texts.join(",")))
+                .into(),
             zone: if local? { TimeZone::Local } else { TimeZone::Utc },
             aggregate_bytes,
             batch: batch?,

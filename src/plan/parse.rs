@@ -4,6 +4,7 @@ use crate::kinesis::limits::MAX_RECORD_BYTES;
 use crate::load::{MILLISECOND, Nanos, Rate, SECOND};
 use crate::producer::ShardLimiting;
 use crate::tick::{MAX_SYMBOLS, TemplateText, made_up_symbols};
+use axum::http::Uri;
 use std::fmt::Display;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -46,6 +47,18 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
+/// A host's name, as a Host header has it, without a port.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    if text.split('.').all(part) {
+        return Ok(text.to_owned());
+    }
+    Err("expected a host's name without a port, such as tickgen.load-test.svc".to_owned())
+}
+
 /// `500us`, `10ms`, `1.5s`, `2m`, `1h`, or `0`.
 pub(super) fn time(text: &str) -> Result<Nanos, String> {
     let wrong = || "expected a time with its unit, such as 500ms, 30s, 5m or 1h".to_owned();
@@ -68,6 +81,14 @@ pub(super) fn time(text: &str) -> Result<Nanos, String> {
 pub(super) fn positive_time(text: &str) -> Result<Nanos, String> {
     match time(text)? {
         0 => Err("must be more than 0".into()),
+        nanos => Ok(nanos),
+    }
+}
+
+/// A time that something is done again after.
+pub(super) fn at_least_100ms(text: &str) -> Result<Nanos, String> {
+    match time(text)? {
+        0..100_000_000 => Err("must be at least 100ms".into()),
         nanos => Ok(nanos),
     }
 }
@@ -153,6 +174,27 @@ pub(super) fn url(text: &str) -> Result<String, String> {
         Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(text.to_owned()),
         _ => Err("expected a URL that begins with http:// or https://".into()),
     }
+}
+
+/// The base address of an OpenTelemetry collector, as the address that takes metrics.
+pub(super) fn otlp(text: &str) -> Result<String, String> {
+    if !cfg!(feature = "otlp") {
+        return Err("is not in this build: build it with cargo feature `otlp` (--features otlp)".into());
+    }
+    let wrong = || "expected a collector's base URL, such as http://127.0.0.1:4318".to_owned();
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => {
+            return Err("https is not spoken here: use a collector beside tickgen, by http://".into());
+        }
+        _ => return Err(wrong()),
+    }
+    let named = uri.authority().is_some_and(|own| !own.host().is_empty() && !own.as_str().contains('@'));
+    if !named || uri.query().is_some() {
+        return Err(wrong());
+    }
+    Ok(format!("{}/v1/metrics", text.trim_end_matches('/')))
 }
 
 pub(super) fn tickers(text: &str) -> Result<Vec<String>, String> {

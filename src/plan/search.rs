@@ -117,6 +117,9 @@ impl Reader<'_> {
             return None;
         }
         let slo = self.read(Key::SearchSlo, |text| Threshold::parse_all(text).map_err(parse::told))?;
+        if slo.iter().any(Threshold::is_of_proof) {
+            self.refuse(Key::SearchSlo, "tickgen search reads no stream back");
+        }
         if slo.iter().any(|condition| !condition.is_of([].into_iter())) {
             self.refuse(Key::SearchSlo, "tickgen search offers one load, which has no name");
         }
@@ -132,6 +135,11 @@ impl Reader<'_> {
         if self.text(Key::Shape).is_some_and(|shape| shape != "constant") {
             self.refuse(Key::Shape, "tickgen search offers constant rates");
         }
+        for key in [Key::Report, Key::HdrLog, Key::MaxCost] {
+            if self.is_set(key) {
+                self.refuse(key, "is for one run; tickgen search makes many");
+            }
+        }
         if self.is_set(Key::Drill) {
             self.refuse(Key::Drill, "tickgen search needs a stream that stays as it is");
         }
@@ -141,7 +149,7 @@ impl Reader<'_> {
     }
 }
 
-/// `1%`, from a thousandth to a half.
+/// `0.25%`, from a thousandth to a half.
 fn precision(text: &str) -> Result<f64, String> {
     let percent: Option<f64> = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
     match percent {
@@ -180,7 +188,8 @@ mod tests {
         assert!(matches!(&load.offer, Offer::Open(_, Arrivals::Poisson)));
         let schedule = load.schedule().unwrap();
         assert_eq!(schedule.span(), Some(5 * SECOND));
-        assert!((schedule.shape().peak() - 250.0).abs() < 1e-9);
+        assert_eq!(load.constant_rate(), None);
+        assert!((schedule.course().rate_at(0) - 250.0).abs() < 1e-9);
     }
 
     #[test]

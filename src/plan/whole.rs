@@ -1,7 +1,7 @@
 //! What concerns the whole run and its stream: drills, and the proof of delivery.
 
 use super::reader::Reader;
-use super::{Drill, LoadPlan, Target, parse};
+use super::{Drill, LoadPlan, ReadBack, Target, parse};
 use crate::load::{Nanos, SECOND};
 use crate::settings::Key;
 use std::time::Duration;
@@ -11,16 +11,26 @@ impl Reader<'_> {
         clippy::option_option,
         reason = "outside: whether it could be read; inside: whether it is asked for"
     )]
-    pub(super) fn verify(&mut self, loads: &[LoadPlan], target: Option<&Target>) -> Option<Option<Duration>> {
+    pub(super) fn verify(&mut self, loads: &[LoadPlan], target: Option<&Target>) -> Option<Option<ReadBack>> {
         let verify = self.read(Key::Verify, parse::switch)?;
-        let wait = self.read(Key::VerifyWait, parse::time)?;
+        let read_back = self.read_back()?;
         if verify && matches!(target, Some(Target::Lines(_))) {
             self.refuse(Key::Verify, "reads a stream back; with --to the records go to none");
         }
         if verify && loads.len() > 1 + usize::from(u8::MAX) {
             self.refuse(Key::Verify, "tells at most 256 loads apart");
         }
-        Some(verify.then_some(Duration::from_nanos(wait)))
+        Some(verify.then_some(read_back))
+    }
+
+    pub(super) fn read_back(&mut self) -> Option<ReadBack> {
+        let wait = self.read(Key::VerifyWait, parse::time);
+        let fan_out = self.read(Key::Consumer, |text| match text {
+            "polling" => Ok(false),
+            "fan-out" => Ok(true),
+            _ => Err("expected polling or fan-out".to_owned()),
+        });
+        Some(ReadBack { wait: Duration::from_nanos(wait?), fan_out: fan_out? })
     }
 
     pub(super) fn drills(&mut self, loads: &[LoadPlan], target: Option<&Target>) -> Option<Vec<Drill>> {

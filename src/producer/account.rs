@@ -1,7 +1,7 @@
-use super::measures::{Counts, Durations, add, histogram};
+use super::measures::{Billed, Counts, Durations, add, histogram};
 use super::{FlushReason, Ledger, Record, Windows};
 use crate::kinesis::{EntryError, RequestErrorKind, ShardId};
-use crate::load::Nanos;
+use crate::load::{Nanos, Pauses};
 use hdrhistogram::Histogram;
 
 /// What became of one request.
@@ -144,8 +144,10 @@ pub struct Account {
     pub ledger: Ledger,
     /// The part of it that is not measured: records meant to start in the warmup.
     pub warmup: Ledger,
-    /// How long the warmup is.
+    /// How long the warmup is, in the time of the schedule.
     pub warmup_span: Nanos,
+    // When it ends in the time of the run, which pauses put off; never, while it is paused.
+    warmup_ends_at: Nanos,
     /// Acked records that came too late to be part of the rate: they could not start on time, and
     /// were acked only after the end of the schedule.
     pub acked_late: u64,
@@ -161,6 +163,8 @@ pub struct Account {
     pub entries_sent: u64,
     /// Bytes of accepted entries as Kinesis counts them.
     pub accepted_bytes: u64,
+    /// What of the accepted entries is charged for.
+    pub billed: Billed,
     /// Bytes of all entries sent as Kinesis counts them.
     pub sent_bytes: u64,
     /// Batches by why they left.
@@ -187,6 +191,8 @@ pub struct Account {
     /// See [`Account::warmup_entries`].
     pub warmup_throttled: u64,
     warmup_ended: bool,
+    /// How long the shards of each of the run's streams were open, each by itself.
+    pub shard_time: Vec<(usize, Nanos)>,
     /// What happened by windows of time.
     pub windows: Windows,
     /// The partition keys with the most records made, the hottest first; empty where each record has its
@@ -215,6 +221,7 @@ impl Account {
             ledger: Ledger::default(),
             warmup: Ledger::default(),
             warmup_span: warmup,
+            warmup_ends_at: warmup,
             acked_late: 0,
             requests: Counts::new(&RequestOutcome::ALL),
             entries: Counts::new(&EntryOutcome::ALL),
@@ -222,6 +229,7 @@ impl Account {
             throttled_entries: 0,
             entries_sent: 0,
             accepted_bytes: 0,
+            billed: Billed::default(),
             sent_bytes: 0,
             flushes: Counts::new(&FlushReason::ALL),
             batch_entries: histogram(500),
@@ -235,6 +243,7 @@ impl Account {
             warmup_entries: 0,
             warmup_throttled: 0,
             warmup_ended: warmup == 0,
+            shard_time: Vec::new(),
             windows: Windows::default(),
             hot_keys: Vec::new(),
             shards: Vec::new(),
@@ -243,7 +252,7 @@ impl Account {
 
     /// Whether a record is measured: it was not meant to start in the warmup.
     pub(super) fn measures(&self, intended: Nanos) -> bool {
-        intended >= self.warmup_span
+        intended >= self.warmup_ends_at
     }
 
     /// Notes what became of a record meant to start at `intended`.
@@ -256,7 +265,12 @@ impl Account {
 
     /// Whether the warmup has just ended.
     pub(super) fn warmup_ends(&self, now: Nanos) -> bool {
-        !self.warmup_ended && now >= self.warmup_span
+        !self.warmup_ended && now >= self.warmup_ends_at
+    }
+
+    /// The run was paused, or goes on.
+    pub(super) fn note_pauses(&mut self, pauses: &Pauses) {
+        self.warmup_ends_at = pauses.run_time(self.warmup_span).unwrap_or(Nanos::MAX);
     }
 
     /// Notes what was counted in the warmup and is not told from the rest by a record's start.
@@ -333,6 +347,7 @@ impl Account {
         self.throttled_entries += other.throttled_entries;
         self.entries_sent += other.entries_sent;
         self.accepted_bytes += other.accepted_bytes;
+        self.billed.merge(other.billed);
         self.sent_bytes += other.sent_bytes;
         self.flushes.merge(&other.flushes);
         add(&mut self.batch_entries, &other.batch_entries);
@@ -346,6 +361,13 @@ impl Account {
         self.warmup_entries += other.warmup_entries;
         self.warmup_throttled += other.warmup_throttled;
         self.windows.merge(&other.windows);
+        for (stream, time) in &other.shard_time {
+            match self.shard_time.iter_mut().find(|(known, _)| known == stream) {
+                // Loads of one stream share its shards.
+                Some((_, mine)) => *mine = (*mine).max(*time),
+                None => self.shard_time.push((*stream, *time)),
+            }
+        }
         merge_hot_keys(&mut self.hot_keys, &other.hot_keys);
         for theirs in &other.shards {
             let same = |mine: &&mut ShardAccount| (mine.stream, mine.id) == (theirs.stream, theirs.id);

@@ -8,6 +8,7 @@
 
 use crate::kinesis::md5::{LANES, digests};
 use md5::{Digest, Md5};
+use std::collections::VecDeque;
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const DIGEST_LEN: usize = 16;
@@ -95,85 +96,103 @@ fn field_len(len: usize) -> usize {
 }
 
 fn varint_len(value: u64) -> usize {
-    // Seven bits a byte; at least one.
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        // Seven bits a byte.
+        _ => (64 - value.leading_zeros() as usize).div_ceil(7),
+    }
 }
 
-/// Writes aggregates, one after the other, into buffers of its own.
-#[derive(Debug, Default)]
+/// Writes aggregates, one after the other: first the keys of one, then its records.
+#[derive(Clone, Debug, Default)]
 pub struct AggregateWriter {
-    keys: Vec<u8>,
     key_count: u64,
-    records: Vec<u8>,
+    // Of the aggregate in the making: each record's key, the first not written yet.
+    indexes: VecDeque<u64>,
+    // Of the run's keys, those in the aggregate.
     index_of: Vec<Option<u64>>,
     touched: Vec<usize>,
     explicit_hash_key: bool,
 }
 
 impl AggregateWriter {
-    /// Places every record of this aggregate by `hash_key`, rather than by its partition key.
-    pub fn place_by(&mut self, hash_key: u128) {
-        let digits = hash_key.to_string();
-        write_field(&mut self.keys, EXPLICIT_HASH_KEY, digits.as_bytes());
-        self.explicit_hash_key = true;
-    }
-
-    /// Appends a user record. `key` is the partition key's number among the run's keys, under which
-    /// it is written once; `None` writes it for this record.
-    pub fn push(&mut self, key: Option<usize>, partition_key: &[u8], data: &[u8]) {
-        let index = self.key_index(key, partition_key);
-        let len = 1 + varint_len(index) + field_len(data.len()) + if self.explicit_hash_key { 2 } else { 0 };
-        self.records.push(RECORD);
-        write_varint(&mut self.records, len as u64);
-        self.records.push(RECORD_PARTITION_KEY);
-        write_varint(&mut self.records, index);
-        if self.explicit_hash_key {
-            self.records.extend_from_slice(&[RECORD_EXPLICIT_HASH_KEY, 0]);
-        }
-        write_field(&mut self.records, RECORD_DATA, data);
-    }
-
-    /// Appends the finished aggregate to `out`, but for its digest: aggregates are sealed several at a
-    /// time by [`seal`]. The writer is ready for the next.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    /// Begins an aggregate at the end of `out`. With a hash key, that places its records rather than their
+    /// partition keys.
+    pub fn begin(&mut self, hash_key: Option<u128>, out: &mut Vec<u8>) {
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&self.keys);
-        out.extend_from_slice(&self.records);
-        self.keys.clear();
-        self.records.clear();
         self.key_count = 0;
-        self.explicit_hash_key = false;
+        self.indexes.clear();
         for key in self.touched.drain(..) {
             self.index_of[key] = None;
         }
+        self.explicit_hash_key = hash_key.is_some();
+        if let Some(hash_key) = hash_key {
+            write_field(out, EXPLICIT_HASH_KEY, hash_key.to_string().as_bytes());
+        }
     }
 
-    fn key_index(&mut self, key: Option<usize>, partition_key: &[u8]) -> u64 {
+    /// Appends the partition key of the next record, of `len` bytes, which `write` appends. `key` is its
+    /// number among the run's keys, under which it is written once; `None` writes it for this record.
+    pub fn key(
+        &mut self,
+        key: Option<usize>,
+        len: usize,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         if let Some(key) = key {
             if key >= self.index_of.len() {
                 self.index_of.resize(key + 1, None);
             }
             if let Some(index) = self.index_of[key] {
-                return index;
+                self.indexes.push_back(index);
+                return;
             }
             self.index_of[key] = Some(self.key_count);
             self.touched.push(key);
         }
-        write_field(&mut self.keys, PARTITION_KEY, partition_key);
+        self.indexes.push_back(self.key_count);
         self.key_count += 1;
-        self.key_count - 1
+        out.push(PARTITION_KEY);
+        write_varint(out, len as u64);
+        write(out);
+    }
+
+    /// Appends the next record, in the order of the keys: its payload of `len` bytes, which `write` appends.
+    pub fn record(&mut self, len: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let index = self.indexes.pop_front().unwrap_or_default();
+        let placed = if self.explicit_hash_key { 2 } else { 0 };
+        out.push(RECORD);
+        write_varint(out, (1 + varint_len(index) + field_len(len) + placed) as u64);
+        out.push(RECORD_PARTITION_KEY);
+        write_varint(out, index);
+        if self.explicit_hash_key {
+            out.extend_from_slice(&[RECORD_EXPLICIT_HASH_KEY, 0]);
+        }
+        out.push(RECORD_DATA);
+        write_varint(out, len as u64);
+        write(out);
+    }
+
+    /// Ends the aggregate, but for its digest: aggregates are sealed several at a time by [`seal`].
+    pub fn end(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0; DIGEST_LEN]);
     }
 }
 
-/// Appends their digests to up to [`LANES`] finished aggregates.
-pub fn seal(aggregates: &mut [Vec<u8>]) {
+/// Writes the digests of up to [`LANES`] aggregates, which stand one after another in `bytes` and end at
+/// `ends`.
+pub fn seal(bytes: &mut [u8], ends: &[usize]) {
     let mut messages = [[].as_slice(); LANES];
-    for (message, aggregate) in messages.iter_mut().zip(&*aggregates) {
-        *message = &aggregate[MAGIC.len()..];
+    let mut begin = 0;
+    for (message, &end) in messages.iter_mut().zip(ends) {
+        *message = &bytes[begin + MAGIC.len()..end - DIGEST_LEN];
+        begin = end;
     }
-    let digests = digests(&messages[..aggregates.len().min(LANES)]);
-    for (aggregate, digest) in aggregates.iter_mut().zip(digests) {
-        aggregate.extend_from_slice(&digest);
+    let digests = digests(&messages[..ends.len().min(LANES)]);
+    for (digest, &end) in digests.iter().zip(ends) {
+        bytes[end - DIGEST_LEN..end].copy_from_slice(digest);
     }
 }
 
@@ -183,6 +202,7 @@ fn write_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+#[inline]
 #[allow(clippy::cast_possible_truncation)] // the low seven bits
 fn write_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -261,6 +281,12 @@ fn message(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     let end = rest.len().checked_sub(DIGEST_LEN).ok_or(DecodeError::NotAggregated)?;
     let (message, digest) = rest.split_at(end);
     if Md5::digest(message).as_slice() == digest { Ok(message) } else { Err(DecodeError::Digest) }
+}
+
+/// A message with what goes around it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn sealed(message: &[u8]) -> Vec<u8> {
+    [&MAGIC, message, &Md5::digest(message)].concat()
 }
 
 struct RawRecord<'a> {
@@ -356,19 +382,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn finish(writer: &mut AggregateWriter, out: &mut Vec<u8>) {
-        writer.finish(out);
-        seal(std::slice::from_mut(out));
+    /// An aggregate of records, each with its key's number, key and payload.
+    fn write(
+        writer: &mut AggregateWriter,
+        hash_key: Option<u128>,
+        records: &[(Option<usize>, &[u8], &[u8])],
+        out: &mut Vec<u8>,
+    ) {
+        writer.begin(hash_key, out);
+        for (key, text, _) in records {
+            writer.key(*key, text.len(), out, |out| out.extend_from_slice(text));
+        }
+        for (_, _, data) in records {
+            writer.record(data.len(), out, |out| out.extend_from_slice(data));
+        }
+        writer.end(out);
+        let end = out.len();
+        seal(out, &[end]);
     }
 
     /// The bytes of a two-record aggregate, put together by hand from the specification.
     #[test]
     fn bytes_are_those_of_the_specification() {
-        let mut writer = AggregateWriter::default();
-        writer.push(Some(3), b"key", b"one");
-        writer.push(Some(3), b"key", b"two!");
         let mut out = Vec::new();
-        finish(&mut writer, &mut out);
+        let records = [(Some(3), b"key".as_slice(), b"one".as_slice()), (Some(3), b"key", b"two!")];
+        write(&mut AggregateWriter::default(), None, &records, &mut out);
         let message =
             [b"\x0A\x03key".as_slice(), b"\x1A\x07\x08\x00\x1A\x03one", b"\x1A\x08\x08\x00\x1A\x04two!"]
                 .concat();
@@ -379,15 +417,13 @@ mod tests {
     #[test]
     fn explicit_hash_keys_are_in_their_table() {
         let mut writer = AggregateWriter::default();
-        writer.place_by(u128::MAX);
-        writer.push(Some(0), b"a", b"x");
+        let record = [(Some(0), b"a".as_slice(), b"x".as_slice())];
         let mut out = Vec::new();
-        finish(&mut writer, &mut out);
+        write(&mut writer, Some(u128::MAX), &record, &mut out);
         let records = decode(&out).unwrap();
         assert_eq!(records[0].explicit_hash_key, Some("340282366920938463463374607431768211455"));
-        writer.push(Some(0), b"a", b"x");
         out.clear();
-        finish(&mut writer, &mut out);
+        write(&mut writer, None, &record, &mut out);
         assert_eq!(decode(&out).unwrap()[0].explicit_hash_key, None);
     }
 
@@ -396,14 +432,10 @@ mod tests {
         assert_eq!(decode(b"{}"), Err(DecodeError::NotAggregated));
         assert_eq!(decode(&MAGIC), Err(DecodeError::NotAggregated));
         let mut out = Vec::new();
-        finish(&mut AggregateWriter::default(), &mut out);
+        write(&mut AggregateWriter::default(), None, &[], &mut out);
         assert_eq!(decode(&out), Ok(vec![]));
         out[7] ^= 1;
         assert_eq!(decode(&out), Err(DecodeError::Digest));
-    }
-
-    fn sealed(message: &[u8]) -> Vec<u8> {
-        [&MAGIC, message, &Md5::digest(message)].concat()
     }
 
     proptest! {
@@ -420,16 +452,14 @@ mod tests {
             for _ in 0..2 {
                 size.clear(hash_key);
                 out.clear();
-                if placed {
-                    writer.place_by(hash_key);
-                }
                 let keys: Vec<String> = records.iter().enumerate()
                     .map(|(n, (key, _))| key.map_or(format!("own-{n}"), |k| format!("key-{k}"))).collect();
                 for ((key, data), text) in records.iter().zip(&keys) {
                     size.add(*key, text.len(), data.len());
-                    writer.push(*key, text.as_bytes(), data);
                 }
-                finish(&mut writer, &mut out);
+                let written: Vec<_> = records.iter().zip(&keys)
+                    .map(|((key, data), text)| (*key, text.as_bytes(), data.as_slice())).collect();
+                write(&mut writer, placed.then_some(hash_key), &written, &mut out);
                 prop_assert_eq!(size.bytes(), out.len());
                 let read = decode(&out).unwrap();
                 prop_assert_eq!(read.len(), records.len());
@@ -449,12 +479,12 @@ mod tests {
 
         #[test]
         fn a_damaged_message_is_read_without_panic(at in 0_usize..200, with: u8) {
-            let mut writer = AggregateWriter::default();
-            for n in 0..6_u8 {
-                writer.push(Some(usize::from(n % 2)), &[b'a' + n % 2], &[n; 20]);
-            }
+            let keys = [[b'a'], [b'b']];
+            let payloads: Vec<[u8; 20]> = (0..6).map(|n| [n; 20]).collect();
+            let records: Vec<_> = payloads.iter().enumerate()
+                .map(|(n, data)| (Some(n % 2), keys[n % 2].as_slice(), data.as_slice())).collect();
             let mut out = Vec::new();
-            finish(&mut writer, &mut out);
+            write(&mut AggregateWriter::default(), None, &records, &mut out);
             let mut message = out[4..out.len() - 16].to_vec();
             let at = at % message.len();
             message[at] = with;

@@ -125,7 +125,7 @@ impl Backlog {
         for (number, record) in numbers.iter_mut().zip(records) {
             *number = (record.n, record.intended);
         }
-        // Keys are hashed together: a third of the time of one by one.
+        // Keys are hashed together, see `md5`.
         let places = source.places(&numbers[..records.len()], &self.map);
         for (record, place) in records.iter().zip(places) {
             self.add(*record, self.open[place], now, false);
@@ -336,6 +336,15 @@ impl Backlog {
             records.extend(slot.records.drain(..));
         }
         records
+    }
+
+    /// From now on each shard is limited so. A shard that is held back by its old limit is let go when that
+    /// would have.
+    pub fn set_quota(&mut self, quota: Option<ShardQuota>) {
+        self.quota = quota;
+        for slot in &mut self.slots {
+            slot.limit = quota.map(ShardLimit::new);
+        }
     }
 
     /// Places the waiting records anew after the stream was resharded. A shard that is still open

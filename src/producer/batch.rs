@@ -46,6 +46,8 @@ impl FlushReason {
 pub struct Entry {
     /// The slot of the shard it goes to.
     pub slot: u32,
+    /// The first hash key that the shard takes.
+    pub first_hash_key: u128,
     /// How many user records it holds: the next ones of the batch.
     pub records: u32,
     /// Its size as Kinesis counts it, in bytes.
@@ -63,6 +65,8 @@ pub struct Batch {
     bytes: usize,
     opened: Nanos,
     overflowed: bool,
+    // The memory of batches that were settled.
+    spare: Vec<(Vec<Record>, Vec<Entry>)>,
 }
 
 /// A batch that left.
@@ -90,6 +94,7 @@ impl Batch {
             bytes: 0,
             opened: 0,
             overflowed: false,
+            spare: Vec::new(),
         }
     }
 
@@ -135,15 +140,15 @@ impl Batch {
         &mut self.records
     }
 
-    /// Makes an entry of the records put in since the last one.
-    pub fn push(&mut self, slot: u32, bytes: usize, now: Nanos) {
+    /// Makes an entry of the records put in since the last one, for the shard of a slot.
+    pub fn push(&mut self, slot: u32, first_hash_key: u128, bytes: usize, now: Nanos) {
         if self.entries.is_empty() {
             self.opened = now;
         }
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let records = narrow(self.records.len() - self.in_entries);
         self.in_entries = self.records.len();
-        self.entries.push(Entry { slot, records, bytes: narrow(bytes) });
+        self.entries.push(Entry { slot, first_hash_key, records, bytes: narrow(bytes) });
         self.bytes += bytes;
     }
 
@@ -182,9 +187,22 @@ impl Batch {
 
     /// Takes the batch away; an empty one takes its place.
     pub fn seal(&mut self, reason: FlushReason) -> SealedBatch {
-        let next = Self::new(self.bounds);
-        let full = std::mem::replace(self, next);
-        SealedBatch { records: full.records, entries: full.entries, bytes: full.bytes, reason }
+        let (records, entries) = self.spare.pop().unwrap_or_default();
+        let sealed = SealedBatch {
+            records: std::mem::replace(&mut self.records, records),
+            entries: std::mem::replace(&mut self.entries, entries),
+            bytes: std::mem::take(&mut self.bytes),
+            reason,
+        };
+        (self.in_entries, self.opened, self.overflowed) = (0, 0, false);
+        sealed
+    }
+
+    /// Takes the memory of a settled batch for the next ones. There are never more than were in flight at once.
+    pub fn reuse(&mut self, mut records: Vec<Record>, mut entries: Vec<Entry>) {
+        records.clear();
+        entries.clear();
+        self.spare.push((records, entries));
     }
 }
 
@@ -198,7 +216,7 @@ mod tests {
 
     fn push(batch: &mut Batch, bytes: usize, now: Nanos) {
         batch.records_mut().push(Record::new(0, now, bytes, 0));
-        batch.push(0, bytes, now);
+        batch.push(0, 0, bytes, now);
     }
 
     #[test]
@@ -234,7 +252,7 @@ mod tests {
                     sealed.push(batch.seal(reason));
                 }
                 batch.records_mut().push(Record::new(n as u64, 0, size, 0));
-                batch.push(0, size, 0);
+                batch.push(0, 0, size, 0);
             }
             sealed.extend(batch.due(0, true).map(|reason| batch.seal(reason)));
             for one in sealed {

@@ -1,7 +1,9 @@
 mod config;
 mod ending;
 mod feeding;
+mod making;
 mod settle;
+mod steering;
 mod waiting;
 
 pub use config::{EngineConfig, Request};
@@ -16,8 +18,7 @@ use super::packing::Packing;
 use super::retry::{RetryPolicy, RetryQueue};
 use super::room::Member;
 use super::windows::WindowCutter;
-use super::{Pacer, Record, Room, Snapshot, Witness};
-use crate::kinesis::md5::LANES;
+use super::{Pacer, Record, Room, Snapshot, Steered, Witness};
 use crate::kinesis::{RequestError, ShardMap};
 use crate::load::{MILLISECOND, Nanos};
 use crate::tick::{Draws, Source};
@@ -47,7 +48,10 @@ pub struct Engine {
     feeding: Option<Feeding>,
     witness: Option<Box<dyn Witness>>,
     stream: usize,
+    // How long shards were open in all until the present map came, and when that was.
+    shard_time: (Nanos, Nanos),
     in_flight: InFlight,
+    // What writes its requests, which others do.
     encoder: Encoder,
     expired: Vec<Record>,
     on_time: Nanos,
@@ -59,16 +63,18 @@ pub struct Engine {
     next_sweep: Nanos,
     draining: bool,
     map_is_stale: bool,
+    // How many records may wait once it is told to send as many as answers allow.
+    most_waiting: u64,
+    steered: Arc<Vec<Steered>>,
     fatal: Option<RequestError>,
 }
 
 #[derive(Debug, Default)]
 struct InFlight {
     requests: usize,
+    // By what their bodies were expected to be: they are written when they are sent.
     bytes: usize,
     records: u64,
-    // The room taken for them, by what their bodies were expected to be.
-    room: usize,
 }
 
 /// How often records that wait for a blocked shard are looked at for their time to live.
@@ -78,19 +84,19 @@ const SWEEP: Nanos = 100 * MILLISECOND;
 /// batch, and still have started on time.
 const ON_TIME: Nanos = 100 * MILLISECOND;
 
-/// Records made at a time in a closed loop.
-const CHUNK: u64 = 500;
-
 impl Engine {
     /// An engine at the start of its run.
     #[must_use]
     pub fn new(config: EngineConfig) -> Self {
         let aggregates = matches!(config.packing, Packing::Aggregate { .. });
+        let most_waiting = config.most_waiting();
         let backlog = Backlog::new(config.map, config.packing, config.quota, config.retry);
         let mut account = Account::new(config.warmup);
         let heat = Heat::new(&config.source, &backlog);
         let accounts = backlog.shards().map(|shard| account.shard(config.stream_place, shard.id)).collect();
+        let encoder = Encoder::new(&config.stream, config.wire, aggregates, config.source.clone());
         Self {
+            encoder,
             pacer: Pacer::new(config.pace, config.stride),
             source: config.source,
             backlog,
@@ -107,8 +113,8 @@ impl Engine {
             feeding: config.feed.map(Feeding::new),
             witness: config.witness,
             stream: config.stream_place,
+            shard_time: (0, 0),
             in_flight: InFlight::default(),
-            encoder: Encoder::new(&config.stream, config.wire, aggregates),
             expired: Vec::new(),
             on_time: ON_TIME.saturating_add(config.batch.linger.saturating_mul(2)),
             windows: WindowCutter::new(),
@@ -118,21 +124,27 @@ impl Engine {
             next_sweep: SWEEP,
             draining: false,
             map_is_stale: false,
+            most_waiting,
+            steered: Arc::default(),
             fatal: None,
         }
+    }
+
+    /// An encoder of its requests.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder {
+        self.encoder.clone()
     }
 
     /// The next request to send at `now`; to be called until it gives none.
     pub fn poll(&mut self, now: Nanos) -> Option<Request> {
         self.note_holdup(now);
-        self.windows.cut(&mut self.account, now);
+        self.windows.cut(&mut self.account, self.pacer.scheduled(), now);
         self.resend(now);
         self.issue(now);
         self.sweep(now);
         self.fill(now);
-        while self.wants_more(now) {
-            let due = self.pacer.due(now);
-            self.make(CHUNK.min(due), now);
+        while self.make_more(now) {
             self.fill(now);
         }
         self.drain_when_all_is_issued(now);
@@ -149,76 +161,15 @@ impl Engine {
         Some(self.dispatch(reason, room, now))
     }
 
-    /// Moves the failed records whose pause is over back to their shards.
-    fn resend(&mut self, now: Nanos) {
-        while let Some(record) = self.retries.pop_due(now) {
-            self.backlog.push_again(record, &self.source, now);
-        }
-    }
-
-    /// Makes the records that are due, and drops those that the backlog has no room for.
-    fn issue(&mut self, now: Nanos) {
-        if self.pacer.is_closed_loop() {
-            return;
-        }
-        self.read_feed(now);
-        let due = self.pacer.due(now);
-        if due == 0 {
-            return;
-        }
-        // What is in flight may come back, so it takes room too.
-        let fitting = self.room.take_records(due - self.unkept());
-        self.taken += fitting;
-        self.make(fitting, now);
-        let dropped = due - fitting;
-        self.account.unkept += self.unkept();
-        for n in self.pacer.skip(dropped).filter(|_| self.feeding.is_some()) {
-            self.source.forget(n);
-        }
-        self.account.note(now, |ledger| ledger.drop(dropped));
-    }
-
-    /// Gives back the room of records that were settled.
-    fn return_room(&mut self) {
-        let settled = self.taken.saturating_sub(self.unsettled());
-        self.taken -= settled;
-        self.room.return_records(settled);
-    }
-
-    fn make(&mut self, records: u64, now: Nanos) {
-        let mut made = [Record::new(0, 0, 0, 0); LANES];
-        let mut left = records;
-        while left > 0 {
-            let count = usize::try_from(left).unwrap_or(LANES).min(LANES);
-            left -= count as u64;
-            for record in &mut made[..count] {
-                let (n, intended) = self.pacer.next(now);
-                let payload_len = self.source.payload_len(n, intended);
-                *record = Record::new(n, intended, payload_len, self.source.key_len(n)).made_at(now);
-                self.heat.count(&self.source, record);
-            }
-            self.account.generate(&made[..count], now);
-            self.backlog.push(&made[..count], &self.source, now);
-        }
-    }
-
-    /// In a closed loop: whether there is room to send more than what is made.
-    fn wants_more(&mut self, now: Nanos) -> bool {
-        self.pacer.is_closed_loop()
-            && self.batch.is_open()
-            && !self.backlog.has_ready()
-            && self.waiting() < self.pacer.most_waiting()
-            && self.has_room()
-            && self.pacer.due(now) > 0
-    }
-
     /// Fills the batch with the entries that their shards admit.
     fn fill(&mut self, now: Nanos) {
         while self.batch.is_open() {
             let room = self.batch.room();
             let (records, expired) = (self.batch.records_mut(), &mut self.expired);
             match self.backlog.take(room, now, &self.source, records, expired) {
-                Taken::Entry { slot, bytes } => self.batch.push(slot, bytes, now),
+                Taken::Entry { slot, bytes } => {
+                    self.batch.push(slot, self.backlog.shard(slot).first, bytes, now);
+                }
                 Taken::NoRoom => self.batch.overflow(),
                 Taken::Nothing => break,
             }
@@ -276,23 +227,22 @@ impl Engine {
                 self.account.note(record.intended, |ledger| ledger.possible_duplicates += 1);
             }
         }
-        let shard = |slot| self.backlog.shard(slot).first;
-        let body = self.encoder.encode(&batch.records, &batch.entries, &mut self.source, shard);
         self.in_flight.requests += 1;
-        self.in_flight.bytes += body.len();
-        self.in_flight.room += room;
+        self.in_flight.bytes += room;
         self.in_flight.records += batch.records.len() as u64;
         self.account.entries_sent += batch.entries.len() as u64;
         self.account.sent_bytes += batch.bytes as u64;
         self.account.flushes.add(batch.reason, 1);
         self.account.batch_entries.saturating_record(batch.entries.len() as u64);
-        Request { body, records: batch.records, entries: batch.entries, sent: now, room }
+        let lent = self.source.lend(batch.records.iter().map(|record| record.n));
+        Request { records: batch.records, entries: batch.entries, lent, sent: now, room }
     }
 
     /// Takes a new shard map: waiting records are placed anew.
     pub fn reshard(&mut self, map: ShardMap, now: Nanos) {
         self.map_is_stale = false;
         self.dissolve_batch(now);
+        self.shard_time = (self.shard_time(now), now);
         self.backlog.reshard(map, &self.source, now);
         if self.draining {
             self.backlog.hurry();
@@ -347,6 +297,12 @@ impl Engine {
         self.waiting() + self.batch.len() + self.in_flight.records
     }
 
+    /// How long its shards were open until `now`, each by itself.
+    fn shard_time(&self, now: Nanos) -> Nanos {
+        let (before, since) = self.shard_time;
+        before + now.saturating_sub(since).saturating_mul(self.backlog.map().shards().len() as Nanos)
+    }
+
     /// A copy of all that is counted.
     #[must_use]
     pub fn snapshot(&self, now: Nanos) -> Snapshot {
@@ -358,13 +314,20 @@ impl Engine {
         for (place, expected) in self.accounts.iter().zip(self.heat.expected(generated)) {
             account.shards[*place].expected = expected;
         }
+        account.shard_time = vec![(self.stream, self.shard_time(now))];
         account.hot_keys = self.heat.hot_keys(HOT_KEYS);
         let (payload_failures, payload_failure) = self.source.failures();
         Snapshot {
             elapsed: now,
             span: self.pacer.span(now),
             scheduled: self.pacer.scheduled(),
+            paused_for: self.pacer.pauses().total(now),
+            paused: self.is_paused(),
+            left: self.pacer.left(now),
             target_rps: self.pacer.rate_at(now),
+            schedule_rps: self.pacer.rate_of_schedule(now),
+            steered: Arc::clone(&self.steered),
+            orders: 0,
             draining: self.draining,
             unsettled: self.unsettled(),
             backlog_records: self.waiting() + self.batch.len(),

@@ -1,12 +1,15 @@
 //! The engine in time: one task that wakes it, sends its requests and brings the answers back.
 
+use super::encode::Encoders;
 use super::engine::{Engine, Request};
-use super::{Control, Ending, Phase, Snapshot};
-use crate::kinesis::{Answer, PutRecords};
+use super::steering::{Control, Phase};
+use super::{Ending, Snapshot};
+use crate::kinesis::{Answer, BodyHash, PutRecords};
 use crate::load::{MILLISECOND, Nanos};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -32,22 +35,33 @@ struct Lane<S> {
     engine: Engine,
     sender: S,
     start: Instant,
-    sends: JoinSet<(Request, Answer)>,
+    sends: JoinSet<Option<(Request, Answer)>>,
+    encoders: Arc<Encoders>,
     wiring: Wiring,
     map_version: u64,
+    offers: u64,
+    quotas: u64,
+    orders: u64,
+    phase: Phase,
     drain_ends: Option<Nanos>,
     next_publish: Nanos,
 }
 
 /// Runs an engine to its end: until every record is settled, or the drain has taken too long.
 pub(super) async fn run<S: PutRecords>(engine: Engine, sender: S, start: Instant, wiring: Wiring) -> Ending {
+    let encoders = Arc::new(Encoders::new(engine.encoder()));
     let mut lane = Lane {
         engine,
+        encoders,
         sender,
         start,
         sends: JoinSet::new(),
         wiring,
         map_version: 0,
+        offers: 0,
+        quotas: 0,
+        orders: 0,
+        phase: Phase::Run,
         drain_ends: None,
         next_publish: 0,
     };
@@ -72,7 +86,8 @@ impl<S: PutRecords> Lane<S> {
         self.obey();
         let now = self.now();
         while let Some(request) = self.engine.poll(now) {
-            self.send(request);
+            let second = if S::SIGNED { self.engine.poll(now) } else { None };
+            self.send(request, second);
         }
         if self.engine.others_wait() {
             // It may be their turn now.
@@ -99,6 +114,11 @@ impl<S: PutRecords> Lane<S> {
     fn obey(&mut self) {
         let control = self.wiring.control.borrow_and_update().clone();
         let now = self.now();
+        self.steer(&control, now);
+        if control.phase != self.phase {
+            self.phase = control.phase;
+            self.next_publish = now;
+        }
         match control.phase {
             Phase::Run => {}
             Phase::Drain => self.engine.stop(now),
@@ -113,12 +133,53 @@ impl<S: PutRecords> Lane<S> {
         }
     }
 
+    fn steer(&mut self, control: &Control, now: Nanos) {
+        if control.orders == self.orders {
+            return;
+        }
+        self.orders = control.orders;
+        if let Some(offered) = control.offered.as_ref().filter(|_| control.offers != self.offers) {
+            self.offers = control.offers;
+            self.engine.offer(offered, now);
+        }
+        if control.quotas != self.quotas {
+            self.quotas = control.quotas;
+            self.engine.set_quota(control.quota);
+        }
+        if control.paused {
+            self.engine.pause(now);
+        } else {
+            self.engine.resume(now);
+        }
+        // Who gave the order waits for its effect.
+        self.next_publish = now;
+    }
+
+    /// Writes one or two requests and sends them, beside the engine. Two are written together as their
+    /// bodies are hashed in the time of one.
     #[expect(clippy::disallowed_methods, reason = "an attempt is a task, so that answers come in any order")]
-    fn send(&mut self, request: Request) {
-        let sender = self.sender.clone();
+    fn send(&mut self, first: Request, second: Option<Request>) {
+        let attempt =
+            Attempt { sender: self.sender.clone(), encoders: Arc::clone(&self.encoders), start: self.start };
+        let Some(second) = second else {
+            self.sends.spawn(async move {
+                let body = attempt.encoders.encode(&first);
+                Some(attempt.send(first, body, None).await)
+            });
+            return;
+        };
+        let (written, second_written) = oneshot::channel();
+        let second_attempt = attempt.clone();
         self.sends.spawn(async move {
-            let answer = sender.put_records(request.body.clone()).await;
-            (request, answer)
+            let (body, second_body) = (attempt.encoders.encode(&first), attempt.encoders.encode(&second));
+            let [hash, second_hash] = BodyHash::of_two([&body, &second_body]);
+            // Its task is aborted only together with this one.
+            let _ = written.send((second, second_body, second_hash));
+            Some(attempt.send(first, body, Some(hash)).await)
+        });
+        self.sends.spawn(async move {
+            let (request, body, hash) = second_written.await.ok()?;
+            Some(second_attempt.send(request, body, Some(hash)).await)
         });
     }
 
@@ -139,9 +200,9 @@ impl<S: PutRecords> Lane<S> {
         }
     }
 
-    fn settle(&mut self, sent: Result<(Request, Answer), tokio::task::JoinError>) {
+    fn settle(&mut self, sent: Result<Option<(Request, Answer)>, tokio::task::JoinError>) {
         // A task that was aborted belongs to a drain that ended; its records are settled.
-        if let Ok((request, answer)) = sent
+        if let Ok(Some((request, answer))) = sent
             && !self.engine.is_done()
         {
             self.engine.settle(request, answer, self.now());
@@ -155,7 +216,25 @@ impl<S: PutRecords> Lane<S> {
     fn publish(&mut self) {
         let now = self.now();
         self.next_publish = now + PUBLISH;
-        self.wiring.snapshots.send_replace(Arc::new(self.engine.snapshot(now)));
+        let snapshot = Snapshot { orders: self.orders, ..self.engine.snapshot(now) };
+        self.wiring.snapshots.send_replace(Arc::new(snapshot));
+    }
+}
+
+/// What an attempt at a request needs.
+#[derive(Clone)]
+struct Attempt<S> {
+    sender: S,
+    encoders: Arc<Encoders>,
+    start: Instant,
+}
+
+impl<S: PutRecords> Attempt<S> {
+    async fn send(self, mut request: Request, body: Bytes, hash: Option<BodyHash>) -> (Request, Answer) {
+        request.sent = nanos(self.start.elapsed());
+        let answer = self.sender.put_records(body.clone(), hash).await;
+        self.encoders.reuse(body);
+        (request, answer)
     }
 }
 

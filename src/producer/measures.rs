@@ -50,6 +50,28 @@ impl<K: Copy + PartialEq, const N: usize> Counts<K, N> {
     }
 }
 
+/// Accepted Kinesis records in the units that the service charges for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Billed {
+    /// PUT payload units: each record in chunks of 25 KiB, the last one rounded up.
+    pub put_units: u64,
+    /// Each record rounded up to a KiB.
+    pub kib: u64,
+}
+
+impl Billed {
+    /// Adds an accepted record of so many bytes.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.put_units += bytes.div_ceil(25 * 1024).max(1);
+        self.kib += bytes.div_ceil(1024).max(1);
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.put_units += other.put_units;
+        self.kib += other.kib;
+    }
+}
+
 /// User records by the time they took, in microseconds: 1 µs to 1 hour (longer counts as that),
 /// three significant digits.
 #[derive(Clone, Debug)]

@@ -24,6 +24,8 @@ mod retry;
 mod room;
 mod shard_limit;
 mod snapshot;
+mod steered;
+mod steering;
 mod windows;
 mod witness;
 
@@ -35,7 +37,7 @@ pub use encode::{Encoder, Wire};
 pub use engine::{Engine, EngineConfig, Request};
 pub use hot_keys::HotKeys;
 pub use ledger::{Cause, Ledger};
-pub use measures::{Counts, Durations};
+pub use measures::{Billed, Counts, Durations};
 pub use pacer::{Pace, Pacer};
 pub use packing::Packing;
 pub use record::Record;
@@ -43,12 +45,15 @@ pub use retry::{RetryPolicy, RetryQueue, Verdict};
 pub use room::{Bounds, Room};
 pub use shard_limit::{Adapts, ShardLimit, ShardLimiting, ShardQuota};
 pub use snapshot::Snapshot;
-pub use windows::{Window, Windows};
+pub use steered::{Offered, SteerAction, Steered};
+pub use steering::{MapSteering, SteerError, Steering};
+pub use windows::{ShardWindow, Window, Windows};
 pub use witness::Witness;
 
-use crate::kinesis::{PutRecords, RequestError, ShardMap};
+use crate::kinesis::{PutRecords, RequestError};
 use crate::load::Nanos;
 use std::sync::Arc;
+use steering::Control;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -60,21 +65,6 @@ pub struct Producer {
     lanes: JoinSet<Ending>,
     observer: Observer,
     ending: Ending,
-}
-
-/// What a lane is told.
-#[derive(Clone, Debug)]
-struct Control {
-    phase: Phase,
-    map: ShardMap,
-    map_version: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Run,
-    Drain,
-    Abandon,
 }
 
 /// How a run ended.
@@ -112,16 +102,16 @@ impl Producer {
     #[expect(clippy::disallowed_methods, reason = "the lanes are the tasks of the producer")]
     pub fn start<S: PutRecords>(loads: Vec<(EngineConfig, S)>, start: Instant, drain_timeout: Nanos) -> Self {
         let freed = Arc::new(Notify::new());
-        let mut steering = Steering(Vec::new());
+        let mut steering = Steering::default();
         let mut lanes = JoinSet::new();
         let mut snapshots = Vec::new();
         for (config, sender) in loads {
-            let map = config.map.clone();
-            let (control, orders) = watch::channel(Control { phase: Phase::Run, map, map_version: 0 });
+            let (control, orders) = watch::channel(Control::new(config.map.clone()));
             let (publisher, snapshot) = watch::channel(Arc::new(Snapshot::empty()));
             let stale = Arc::new(Notify::new());
-            snapshots.push(snapshot);
-            steering.0.push(MapSteering { control, stale: Arc::clone(&stale) });
+            snapshots.push(snapshot.clone());
+            let replayed = matches!(config.pace, Pace::Arriving);
+            steering.add(MapSteering { control, stale: Arc::clone(&stale) }, snapshot, replayed);
             let wiring = lane::Wiring {
                 control: orders,
                 snapshots: publisher,
@@ -159,60 +149,5 @@ impl Producer {
             }
         }
         self.ending.clone()
-    }
-}
-
-/// Steers a running producer: all its loads, or the shard map of each.
-#[derive(Clone, Debug)]
-pub struct Steering(Vec<MapSteering>);
-
-impl Steering {
-    /// Ends generating and settles what is on its way, within the drain timeout.
-    pub fn drain(&self) {
-        self.enter(Phase::Drain);
-    }
-
-    /// Ends at once: what is not settled counts as failed.
-    pub fn abandon(&self) {
-        self.enter(Phase::Abandon);
-    }
-
-    fn enter(&self, phase: Phase) {
-        for load in &self.0 {
-            load.control.send_modify(|control| control.phase = control.phase.max(phase));
-        }
-    }
-
-    /// The shard map of each load.
-    #[must_use]
-    pub fn maps(&self) -> &[MapSteering] {
-        &self.0
-    }
-}
-
-/// Keeps the shard map of a load up to date.
-#[derive(Clone, Debug)]
-pub struct MapSteering {
-    control: watch::Sender<Control>,
-    stale: Arc<Notify>,
-}
-
-impl MapSteering {
-    /// Gives the engine a new shard map, if it differs from its own. Tells whether it did.
-    #[must_use]
-    pub fn reshard(&self, map: ShardMap) -> bool {
-        self.control.send_if_modified(|control| {
-            let changed = control.map != map;
-            if changed {
-                control.map = map;
-                control.map_version += 1;
-            }
-            changed
-        })
-    }
-
-    /// Waits until the engine saw that its shard map is out of date.
-    pub async fn map_is_stale(&self) {
-        self.stale.notified().await;
     }
 }

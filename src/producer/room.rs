@@ -16,7 +16,9 @@ pub struct Bounds {
 /// The room that the engines of a run share, and what of it is taken.
 #[derive(Debug)]
 pub struct Room {
-    bounds: Bounds,
+    most_records: AtomicU64,
+    most_requests: AtomicUsize,
+    most_bytes: AtomicUsize,
     records: AtomicU64,
     requests: AtomicUsize,
     bytes: AtomicUsize,
@@ -36,7 +38,9 @@ impl Room {
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self {
-            bounds,
+            most_records: AtomicU64::new(bounds.backlog),
+            most_requests: AtomicUsize::new(bounds.requests),
+            most_bytes: AtomicUsize::new(bounds.bytes),
             records: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -49,7 +53,18 @@ impl Room {
     /// The bounds.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
-        self.bounds
+        Bounds {
+            backlog: self.most_records.load(Ordering::Relaxed),
+            requests: self.most_requests.load(Ordering::Relaxed),
+            bytes: self.most_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// From now on there is so much room; what takes more is not taken away.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        self.most_records.store(bounds.backlog, Ordering::Relaxed);
+        self.most_requests.store(bounds.requests, Ordering::Relaxed);
+        self.most_bytes.store(bounds.bytes, Ordering::Relaxed);
     }
 
     /// Whether all of it has been given back.
@@ -101,10 +116,10 @@ impl Room {
 
     /// Takes room for up to `wanted` records; returns for how many there was.
     pub(super) fn take_records(&self, wanted: u64) -> u64 {
-        let mut taken = 0;
+        let (mut taken, most) = (0, self.bounds().backlog);
         // The closure always gives a value, so the update cannot fail.
         let _ = self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |records| {
-            taken = wanted.min(self.bounds.backlog.saturating_sub(records));
+            taken = wanted.min(most.saturating_sub(records));
             Some(records + taken)
         });
         taken
@@ -121,20 +136,21 @@ impl Room {
     }
 
     fn has(&self, bytes: usize) -> bool {
-        let requests = self.requests.load(Ordering::Relaxed);
+        let (requests, most) = (self.requests.load(Ordering::Relaxed), self.bounds());
         requests == 0
-            || requests < self.bounds.requests
-                && self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= self.bounds.bytes
+            || requests < most.requests
+                && self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= most.bytes
     }
 
     /// Takes room for a request, if there is any and it is this engine's turn; if not, the engine waits in
     /// the queue. Engines on other threads may take it meanwhile, so the count of requests decides.
     pub(super) fn take_request(&self, bytes: usize, member: Member) -> bool {
+        let most = self.bounds().requests;
         let taken = self.fits(bytes, member)
             && self
                 .requests
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |requests| {
-                    (requests < self.bounds.requests).then_some(requests + 1)
+                    (requests < most).then_some(requests + 1)
                 })
                 .is_ok();
         if taken {
@@ -179,6 +195,19 @@ mod tests {
         assert!(!room.take_request(0, one));
         room.return_requests(1, 60);
         assert!(room.take_request(60, one));
+    }
+
+    #[test]
+    fn bounds_change_while_room_is_taken() {
+        let room = room();
+        let one = room.join();
+        assert!(room.take_records(10) == 10 && room.take_request(60, one) && room.take_request(40, one));
+        room.set_bounds(Bounds { backlog: 5, requests: 1, bytes: 50 });
+        room.return_records(4);
+        room.return_requests(1, 40);
+        assert!(room.take_records(9) == 0 && !room.take_request(1, one));
+        room.set_bounds(Bounds { backlog: 8, requests: 3, bytes: 500 });
+        assert!(room.take_records(9) == 2 && room.take_request(300, one));
     }
 
     #[test]

@@ -1,17 +1,30 @@
-use super::{Account, EntryOutcome, Holdup};
+use super::{Account, EntryOutcome, Holdup, SteerAction, Steered};
 use crate::load::{Nanos, SECOND};
+use std::sync::Arc;
 
 /// All that is counted, at one moment: what every observer reads.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// When it was taken.
     pub elapsed: Nanos,
-    /// How long the schedule has lasted; the drain is not part of it.
+    /// How long the schedule has lasted; pauses and the drain are not part of it.
     pub span: Nanos,
+    /// How long it stood still.
+    pub paused_for: Nanos,
+    /// Whether it stands still.
+    pub paused: bool,
+    /// How much of the schedule is left, where that is known.
+    pub left: Option<Nanos>,
     /// Records that the schedule made due.
     pub scheduled: u64,
-    /// The rate that the schedule offers, in records per second; `None` where none is set.
+    /// The rate that is offered now, in records per second: none in a pause; `None` where none is set.
     pub target_rps: Option<f64>,
+    /// The same, as it would be but for a pause.
+    pub schedule_rps: Option<f64>,
+    /// How what is offered was changed while it ran.
+    pub steered: Arc<Vec<Steered>>,
+    /// How many orders of its [`Steering`](super::Steering) the load has obeyed.
+    pub orders: u64,
     /// Whether only the drain is left.
     pub draining: bool,
     /// Records made and not settled, counted where they are.
@@ -20,7 +33,7 @@ pub struct Snapshot {
     pub backlog_records: u64,
     /// Requests that wait for their answer.
     pub in_flight_requests: u64,
-    /// Bytes of request bodies that wait for their answer.
+    /// Bytes that their bodies were expected to take.
     pub in_flight_bytes: u64,
     /// Payloads that could not be made and say why instead.
     pub payload_failures: u64,
@@ -38,7 +51,13 @@ impl Snapshot {
             elapsed: 0,
             span: 0,
             scheduled: 0,
+            paused_for: 0,
+            paused: false,
+            left: Some(0),
             target_rps: Some(0.0),
+            schedule_rps: Some(0.0),
+            steered: Arc::default(),
+            orders: 0,
             draining: false,
             unsettled: 0,
             backlog_records: 0,
@@ -69,6 +88,11 @@ impl Snapshot {
         self.scheduled += other.scheduled;
         // A closed loop has no rate, so all together have none.
         self.target_rps = self.target_rps.zip(other.target_rps).map(|(mine, theirs)| mine + theirs);
+        self.schedule_rps = self.schedule_rps.zip(other.schedule_rps).map(|(mine, theirs)| mine + theirs);
+        self.paused_for = self.paused_for.max(other.paused_for);
+        self.paused |= other.paused;
+        self.left = self.left.zip(other.left).map(|(mine, theirs)| mine.max(theirs));
+        self.merge_steered(other);
         self.draining |= other.draining;
         self.unsettled += other.unsettled;
         self.backlog_records += other.backlog_records;
@@ -77,6 +101,21 @@ impl Snapshot {
         self.payload_failures += other.payload_failures;
         self.payload_failure = self.payload_failure.take().or_else(|| other.payload_failure.clone());
         self.account.merge(&other.account);
+    }
+
+    fn merge_steered(&mut self, other: &Self) {
+        if !other.steered.is_empty() {
+            let steered = Arc::make_mut(&mut self.steered);
+            steered.extend(other.steered.iter());
+            steered.sort_by_key(|change| change.at);
+        }
+    }
+
+    /// Whether it was given another rate or shape while it ran.
+    #[must_use]
+    pub fn was_steered(&self) -> bool {
+        let action = |steered: &Steered| matches!(steered.action, SteerAction::Rate | SteerAction::Shape);
+        self.steered.iter().any(action)
     }
 
     /// The best that can still come of a run under way that makes `scheduled` records due in `span`: every
@@ -135,8 +174,9 @@ impl Snapshot {
     /// The share of the run in which something held records back.
     #[must_use]
     pub fn held_share(&self, holdup: Holdup) -> f64 {
-        let measured = self.elapsed.saturating_sub(self.account.warmup_span);
-        if measured == 0 { 0.0 } else { self.account.held.of(holdup) as f64 / measured as f64 }
+        let measured = self.elapsed.saturating_sub(self.paused_for).saturating_sub(self.account.warmup_span);
+        // In a pause, too, records may wait.
+        if measured == 0 { 0.0 } else { (self.account.held.of(holdup) as f64 / measured as f64).min(1.0) }
     }
 
     /// How long the schedule has lasted after the warmup.

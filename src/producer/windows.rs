@@ -1,5 +1,5 @@
-use super::Account;
-use super::Durations;
+use super::{Account, Durations, ShardAccount};
+use crate::kinesis::ShardId;
 use crate::load::{Nanos, SECOND};
 use hdrhistogram::Histogram;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ pub struct Window {
     pub from: Nanos,
     /// How long it was.
     pub span: Nanos,
+    /// Records that fell due in it.
+    pub scheduled: u64,
     /// Records made in it.
     pub generated: u64,
     /// Records acked in it.
@@ -26,6 +28,22 @@ pub struct Window {
     /// The response times of its acked records that are measured, in microseconds, cut to two
     /// significant digits, each with its count; in ascending order.
     response: Vec<(u32, u32)>,
+    /// What became of its entries by shard, for the first [`Windows::MOST_SHARDS`] of an account; those
+    /// without entries are left out.
+    pub shards: Vec<ShardWindow>,
+}
+
+/// What became of one shard's entries in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardWindow {
+    /// Which of the run's streams it is of, from 0.
+    pub stream: usize,
+    /// The shard.
+    pub id: ShardId,
+    /// Kinesis records that it took.
+    pub accepted: u64,
+    /// Kinesis records that it throttled.
+    pub throttled: u64,
 }
 
 /// The windows of a run: a second each, and once there are [`Windows::MOST`] of them twice as long, so
@@ -69,12 +87,22 @@ impl Window {
         let ends = (self.from + self.span).max(other.from + other.span);
         self.from = self.from.min(other.from);
         self.span = ends - self.from;
+        self.scheduled += other.scheduled;
         self.generated += other.generated;
         self.acked += other.acked;
         self.lost += other.lost;
         self.dropped += other.dropped;
         self.throttled += other.throttled;
         self.retried += other.retried;
+        for theirs in &other.shards {
+            match self.shards.iter_mut().find(|mine| (mine.stream, mine.id) == (theirs.stream, theirs.id)) {
+                Some(mine) => {
+                    mine.accepted += theirs.accepted;
+                    mine.throttled += theirs.throttled;
+                }
+                None => self.shards.push(*theirs),
+            }
+        }
         self.response.extend(&other.response);
         self.response.sort_unstable();
         self.response.dedup_by(|(micros, count), (kept, sum)| {
@@ -87,8 +115,16 @@ impl Window {
     }
 
     /// The counts of an account so far.
-    fn counts(account: &Account) -> Self {
+    fn counts(account: &Account, scheduled: u64) -> Self {
+        let shard = |shard: &ShardAccount| ShardWindow {
+            stream: shard.stream,
+            id: shard.id,
+            accepted: shard.accepted,
+            throttled: shard.throttled,
+        };
         Self {
+            scheduled,
+            shards: account.shards.iter().take(Windows::MOST_SHARDS).map(shard).collect(),
             generated: account.ledger.generated,
             acked: account.ledger.acked,
             lost: account.ledger.lost(),
@@ -100,7 +136,19 @@ impl Window {
     }
 
     fn since(&self, before: &Self) -> Self {
+        let nothing = |now: &ShardWindow| ShardWindow { accepted: 0, throttled: 0, ..*now };
+        // Shards are only ever added to an account, at its end.
+        let shards = self.shards.iter().enumerate().map(|(place, now)| {
+            let before = before.shards.get(place).copied().unwrap_or(nothing(now));
+            ShardWindow {
+                accepted: now.accepted - before.accepted,
+                throttled: now.throttled - before.throttled,
+                ..*now
+            }
+        });
         Self {
+            shards: shards.filter(|shard| shard.accepted + shard.throttled > 0).collect(),
+            scheduled: self.scheduled - before.scheduled,
             generated: self.generated - before.generated,
             acked: self.acked - before.acked,
             lost: self.lost - before.lost,
@@ -115,6 +163,9 @@ impl Window {
 impl Windows {
     /// The most windows that are kept.
     pub const MOST: usize = 1200;
+
+    /// The most shards whose entries are kept by window: 5 MB with as many windows as there can be.
+    pub const MOST_SHARDS: usize = 128;
 
     /// The windows, one after another.
     pub fn iter(&self) -> impl Iterator<Item = &Window> {
@@ -154,17 +205,17 @@ impl WindowCutter {
     }
 
     /// Ends the current window if its time is over.
-    pub(super) fn cut(&mut self, account: &mut Account, now: Nanos) {
+    pub(super) fn cut(&mut self, account: &mut Account, scheduled: u64, now: Nanos) {
         if now >= self.current.from + self.width {
-            self.close(account, now);
+            self.close(account, scheduled, now);
             self.current.from = now / self.width * self.width;
         }
     }
 
     /// Ends the current window at `now`, wherever it is: what happened since its start is in it.
-    pub(super) fn close(&mut self, account: &mut Account, now: Nanos) {
+    pub(super) fn close(&mut self, account: &mut Account, scheduled: u64, now: Nanos) {
         let from = self.current.from;
-        let counts = Window::counts(account);
+        let counts = Window::counts(account, scheduled);
         let window = Window {
             from,
             span: now.min(from + self.width).saturating_sub(from),
@@ -225,7 +276,7 @@ mod tests {
             for _ in 0..100 {
                 account.response_time.record((second + 1) * 10 * MILLISECOND, 1);
             }
-            cutter.cut(&mut account, (second + 1) * SECOND);
+            cutter.cut(&mut account, 0, (second + 1) * SECOND);
         }
         let windows: Vec<_> =
             account.windows.iter().map(|w| (w.from / SECOND, w.acked, w.measured())).collect();
@@ -241,7 +292,7 @@ mod tests {
         let (mut account, mut cutter) = (account(), WindowCutter::new());
         for second in 1..=3 * 86_400 {
             account.ledger.ack(7);
-            cutter.cut(&mut account, second * SECOND);
+            cutter.cut(&mut account, 0, second * SECOND);
         }
         let windows = &account.windows;
         assert!((Windows::MOST / 2 - 1..Windows::MOST).contains(&windows.0.len()), "{}", windows.0.len());
@@ -267,10 +318,10 @@ mod tests {
             for (place, micros) in times.iter().enumerate() {
                 account.response_time.record(micros * 1000, 1);
                 if place == middle {
-                    cutter.cut(&mut account, SECOND);
+                    cutter.cut(&mut account, 0, SECOND);
                 }
             }
-            cutter.close(&mut account, 2 * SECOND);
+            cutter.close(&mut account, 0, 2 * SECOND);
             account.windows.widen(2 * SECOND);
             prop_assert_eq!(account.windows.0.len(), 1);
             times.sort_unstable();

@@ -1,8 +1,9 @@
 use super::RunError;
 use super::lines::Lines;
+use super::verify::connections;
 use crate::kinesis::protocol::StreamRef;
 use crate::kinesis::{
-    Answer, Client, ClientConfig, PutRecords, Reach, ReadMarks, ShardMap, StreamError, StreamInfo,
+    Answer, BodyHash, Client, ClientConfig, PutRecords, Reach, ReadMarks, ShardMap, StreamError, StreamInfo,
 };
 use crate::plan::{LoadPlan, Plan, Target};
 use crate::tick::Source;
@@ -49,10 +50,12 @@ pub(super) enum Sink {
 }
 
 impl PutRecords for Sink {
-    async fn put_records(&self, body: Bytes) -> Answer {
+    const SIGNED: bool = true;
+
+    async fn put_records(&self, body: Bytes, hash: Option<BodyHash>) -> Answer {
         match self {
-            Self::Stream(client) => client.put_records(body).await,
-            Self::Lines(lines) => lines.put_records(body).await,
+            Self::Stream(client) => client.put_records(body, hash).await,
+            Self::Lines(lines) => lines.put_records(body, hash).await,
         }
     }
 }
@@ -104,7 +107,9 @@ impl Destinations {
             Target::Embedded { shards, keep_bytes } => {
                 let marks = ReadMarks::default();
                 let shards = shards.unwrap_or_else(|| enough_shards(plan, sources));
-                let server = Embedded::start(shards, *keep_bytes, plan.verify.map(|_| marks.clone())).await?;
+                let fan_out = plan.verify.is_some_and(|read_back| read_back.fan_out);
+                let marked = plan.verify.map(|_| marks.clone());
+                let server = Embedded::start(shards, *keep_bytes, marked, fan_out).await?;
                 let (key, secret) = embedded::CREDENTIALS;
                 let reach = Reach::Loopback { url: server.url(), region: embedded::REGION, key, secret };
                 let mut one = stream(plan, StreamRef::Name(embedded::STREAM.to_owned()), 0, reach).await?;
@@ -146,13 +151,17 @@ async fn stream(plan: &Plan, stream: StreamRef, place: usize, reach: Reach) -> R
     let config = ClientConfig {
         stream: stream.clone(),
         reach,
+        form: plan.form,
         max_connections: plan.max_connections,
         connect_timeout: plan.connect_timeout,
         attempt_timeout: plan.attempt_timeout,
     };
     let client = Client::connect(&config).await?;
     let reader = match plan.verify {
-        Some(_) => Some(Client::connect(&config).await?),
+        Some(read_back) => {
+            let max_connections = connections(plan.max_connections, read_back);
+            Some(Client::connect(&ClientConfig { max_connections, ..config.clone() }).await?)
+        }
         None => None,
     };
     let info = patiently(|| client.describe()).await?;

@@ -1,15 +1,52 @@
 //! What ends a run: its schedule, a signal, an error, a threshold, or the application that it is for.
 
-use crate::load::{Nanos, SECOND};
+use super::{Rest, application};
+use crate::admin::Admin;
+use crate::cost::Tariff;
+use crate::load::{MILLISECOND, Nanos, SECOND};
 use crate::observe::{Judge, StoppedBy, ThresholdResult};
+use crate::plan::Plan;
 use crate::producer::{Observer, Producer, Steering};
 use crate::run::Stops;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// Watches for what may end the run before its schedule: an order, the cost, a threshold, the application. Each
+/// tells it once; others may tell it by the sender that is returned.
+pub(super) fn watch(
+    plan: &Plan,
+    judge: &Judge,
+    observer: &Observer,
+    admin: &Admin,
+    rest: &mut Rest,
+) -> (mpsc::Sender<End>, mpsc::Receiver<End>) {
+    // Whoever finds it full or closed comes after another reason.
+    let (end, ends) = mpsc::channel(4);
+    let (asked, told) = (admin.clone(), end.clone());
+    rest.spawn(async move {
+        asked.drain().await;
+        let _ = told.send(End::Told).await;
+    });
+    let tariff = judge.facts().about.tariff.clone();
+    if let Some((tariff, max_usd)) = tariff.and_then(|tariff| tariff.max_usd.map(|max| (tariff, max))) {
+        rest.spawn(watch_cost(tariff, max_usd, observer.clone(), end.clone()));
+    }
+    if let Some(after) = plan.output.abort_after {
+        rest.spawn(watch_thresholds(judge.clone(), after, observer.clone(), end.clone()));
+    }
+    if let Some(application) = plan.application.clone().filter(|application| application.stop_when_gone) {
+        let gone = end.clone();
+        rest.spawn(async move {
+            application::gone(application.ready).await;
+            let _ = gone.send(End::Gone).await;
+        });
+    }
+    (end, ends)
+}
+
 /// Looks at the thresholds every second, once they were measured for `after`; the first that is missed is
 /// told to `end`.
-pub(super) async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, end: mpsc::Sender<End>) {
+async fn watch_thresholds(judge: Judge, after: Nanos, observer: Observer, end: mpsc::Sender<End>) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     loop {
         seconds.tick().await;
@@ -28,6 +65,32 @@ pub(super) async fn watch_thresholds(judge: Judge, after: Nanos, observer: Obser
     }
 }
 
+/// How often the cost is looked at; the counts that it follows from are published five times a second.
+const COST_LOOK: Duration = Duration::from_millis(100);
+
+/// What may come before the next look has had its effect.
+const COST_AHEAD: Nanos = 500 * MILLISECOND;
+
+/// Waits until anything more than what is on its way would pass the budget.
+async fn watch_cost(tariff: Tariff, max_usd: f64, observer: Observer, end: mpsc::Sender<End>) {
+    loop {
+        let now = observer.snapshot();
+        if now.draining {
+            return;
+        }
+        if tariff.committed_usd(&now, COST_AHEAD).is_some_and(|usd| usd > max_usd) {
+            tracing::warn!(
+                max_usd,
+                usd = tariff.cost(&now).usd,
+                "more records would pass --max-cost; draining"
+            );
+            let _ = end.send(End::Cost).await;
+            return;
+        }
+        tokio::time::sleep(COST_LOOK).await;
+    }
+}
+
 pub(super) struct Finished {
     pub(super) fatal: Option<crate::kinesis::RequestError>,
     pub(super) stopped_by: StoppedBy,
@@ -38,6 +101,8 @@ pub(super) struct Finished {
 pub(super) enum End {
     Missed(ThresholdResult),
     Gone,
+    Told,
+    Cost,
 }
 
 /// Waits for the end of the run. The first request to stop drains it, the second ends it; it is drained,
@@ -71,6 +136,8 @@ pub(super) async fn finish(
                     (stopped_by, missed) = match end {
                         End::Missed(threshold) => (StoppedBy::Threshold, Some(threshold)),
                         End::Gone => (StoppedBy::Gone, None),
+                        End::Told => (StoppedBy::Told, None),
+                        End::Cost => (StoppedBy::Cost, None),
                     };
                 }
                 steering.drain();

@@ -5,7 +5,10 @@ use super::destination::{Destination, Sink};
 use super::replay::Replay;
 use crate::load::{Nanos, Stride};
 use crate::plan::{LoadPlan, Offer, Plan, Target, WriteTo};
-use crate::producer::{AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, Wire, Witness};
+use crate::producer::{
+    AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, ShardLimiting, ShardQuota, Wire,
+    Witness,
+};
 use crate::tick::{EventTime, Feed, Keys, Source, Stamp, StampPlace, Template, Ticks};
 use std::sync::Arc;
 
@@ -65,13 +68,43 @@ pub(super) fn check(load: &LoadPlan, source: &Source, to: &Destination) -> Resul
 
 /// The room that the engines of a run share.
 pub(super) fn room(plan: &Plan) -> Arc<Room> {
+    let requests = plan.bounds.requests.min(most_requests(plan));
+    Arc::new(Room::new(Bounds { requests, ..plan.bounds }))
+}
+
+/// What bounds requests in flight besides `--max-requests`.
+pub(super) fn most_requests(plan: &Plan) -> usize {
     // A request that waits for a connection would count as sent: each has one of its own. Lines are
     // written one request after another, which keeps their order.
-    let requests = match plan.target {
-        Target::Lines(_) => 1,
-        _ => plan.bounds.requests.min(plan.max_connections),
-    };
-    Arc::new(Room::new(Bounds { requests, ..plan.bounds }))
+    if matches!(plan.target, Target::Lines(_)) { 1 } else { plan.max_connections }
+}
+
+/// What the limit of a shard depends on, besides what is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limited {
+    on_demand: bool,
+    sharers: usize,
+    largest_entry: usize,
+    wire: Wire,
+}
+
+impl Limited {
+    pub(super) fn new(load: &LoadPlan, source: &Source, to: &Destination) -> Self {
+        let wire = match &to.to {
+            Sink::Lines(_) => Wire::Lines,
+            Sink::Stream(client) => Wire::PutRecords(client.form()),
+        };
+        let largest_entry = largest_entry(load, source);
+        Self { on_demand: to.info.on_demand, sharers: to.sharers, largest_entry, wire }
+    }
+
+    /// What each shard may take by this limit.
+    pub(super) fn quota(self, limit: ShardLimiting) -> Option<ShardQuota> {
+        match self.wire {
+            Wire::PutRecords(_) => limit.quota(self.on_demand, self.sharers, self.largest_entry),
+            Wire::Lines => None,
+        }
+    }
 }
 
 /// The engine of a load.
@@ -83,8 +116,8 @@ pub(super) fn engine(
     room: Arc<Room>,
 ) -> EngineConfig {
     let feed = feed.map(|feed| Box::new(feed) as Box<dyn Feed>);
-    let largest = largest_entry(load, &source);
-    let wire = if matches!(to.to, Sink::Lines(_)) { Wire::Lines } else { Wire::PutRecords };
+    let limited = Limited::new(load, &source, to);
+    let wire = limited.wire;
     let packing = match load.aggregate_bytes {
         None => Packing::Single,
         Some(full) => Packing::Aggregate {
@@ -93,16 +126,13 @@ pub(super) fn engine(
             linger: load.batch.linger,
         },
     };
-    let quota = match wire {
-        Wire::PutRecords => load.shard_limit.quota(to.info.on_demand, to.sharers, largest),
-        Wire::Lines => None,
-    };
-    EngineConfig {
+    let quota = limited.quota(load.shard_limit);
+    let mut config = EngineConfig {
         stream: to.stream.clone(),
         stream_place: to.place,
         wire,
         map: to.map.clone(),
-        pace: pace(load, to, &source, room.bounds()),
+        pace: Pace::Arriving,
         stride: Stride::WHOLE,
         source,
         feed,
@@ -114,7 +144,9 @@ pub(super) fn engine(
         room,
         warmup: load.warmup,
         seed: load.seed,
-    }
+    };
+    config.pace = pace(load, config.most_waiting());
+    config
 }
 
 fn batch(load: &LoadPlan, to: &Destination, wire: Wire) -> BatchBounds {
@@ -128,20 +160,14 @@ fn batch(load: &LoadPlan, to: &Destination, wire: Wire) -> BatchBounds {
     batch
 }
 
-fn pace(load: &LoadPlan, to: &Destination, source: &Source, bounds: Bounds) -> Pace {
+fn pace(load: &LoadPlan, most_waiting: u64) -> Pace {
     match (&load.offer, load.schedule()) {
         (_, Some(schedule)) => Pace::Open(schedule),
         (Offer::Replay(_), None) => Pace::Arriving,
-        (_, None) => {
-            // What waits in a closed loop is what answers do not keep up with: two batches of it, or
-            // some entries for each shard, are enough to have something to send whenever there is room.
-            let per_entry = load.aggregate_bytes.map_or(1, |full| full / source.max_record_bytes() + 1);
-            let entries = (2 * load.batch.entries).max(4 * to.map.shards().len());
-            Pace::Closed {
-                total: load.records.unwrap_or(u64::MAX),
-                until: load.duration.unwrap_or(Nanos::MAX),
-                waiting: bounds.backlog.min((entries * per_entry) as u64),
-            }
-        }
+        (_, None) => Pace::Closed {
+            total: load.records.unwrap_or(u64::MAX),
+            until: load.duration.unwrap_or(Nanos::MAX),
+            waiting: most_waiting,
+        },
     }
 }

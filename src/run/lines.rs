@@ -1,4 +1,4 @@
-use crate::kinesis::{Answer, EntryAnswer, PutRecords, RequestError, RequestErrorKind, ShardId};
+use crate::kinesis::{Answer, BodyHash, EntryAnswer, PutRecords, RequestError, RequestErrorKind, ShardId};
 use crate::plan::WriteTo;
 use bytes::Bytes;
 use std::fs::File;
@@ -29,7 +29,9 @@ impl Lines {
 }
 
 impl PutRecords for Lines {
-    async fn put_records(&self, body: Bytes) -> Answer {
+    const SIGNED: bool = false;
+
+    async fn put_records(&self, body: Bytes, _: Option<BodyHash>) -> Answer {
         let to = Arc::clone(&self.to);
         let lines = memchr::memchr_iter(b'\n', &body).count();
         let written = tokio::task::spawn_blocking(move || {

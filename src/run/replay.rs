@@ -60,6 +60,17 @@ impl Replay {
     }
 }
 
+/// All that a file of this name and content gives.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read(name: &str, content: &[u8]) -> Vec<Fed> {
+    let (file, time) = (name.into(), "timestamp".to_owned());
+    let plan = ReplayPlan { file, speed: 1.0, time, payload: None, key: Some("k".to_owned()), max_bytes: 0 };
+    let (sender, lots) = sync_channel(content.len() + 2);
+    let lot = Lot { sender, fed: Vec::new(), bytes: 0 };
+    Reader { plan, until: Nanos::MAX, left: u64::MAX, first: None, last: 0, count: 0, lot }.run(content);
+    lots.into_iter().flatten().collect()
+}
+
 impl Feed for Replay {
     fn next(&mut self) -> Fed {
         if self.lot.is_empty() {
@@ -96,12 +107,12 @@ impl Lot {
 }
 
 /// A file that may be read so far, until it is let go on: a row of any length would take any memory.
-struct Leashed {
-    file: File,
+struct Leashed<R> {
+    file: R,
     left: Rc<Cell<u64>>,
 }
 
-impl Read for Leashed {
+impl<R: Read> Read for Leashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.left.get() == 0 {
             return Err(std::io::Error::other(format!("a row of over {LONGEST_LINE} bytes")));
@@ -124,7 +135,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self, file: File) {
+    fn run(mut self, file: impl Read) {
         let is_csv = self.plan.file.extension().is_some_and(|name| name.eq_ignore_ascii_case("csv"));
         let read = if is_csv { self.read_csv(file) } else { self.read_lines(file) };
         match read {
@@ -146,10 +157,10 @@ impl Reader {
             return self.until;
         }
         let gaps = self.count.saturating_sub(1).max(1) as f64;
-        self.last + (self.last as f64 / gaps) as Nanos
+        self.last.saturating_add((self.last as f64 / gaps) as Nanos)
     }
 
-    fn read_lines(&mut self, file: File) -> Result<(), (u64, String)> {
+    fn read_lines(&mut self, file: impl Read) -> Result<(), (u64, String)> {
         let (mut file, mut line, mut number) = (BufReader::with_capacity(1 << 16, file), Vec::new(), 0);
         loop {
             line.clear();
@@ -187,7 +198,7 @@ impl Reader {
         Ok(Row { time: plain(field(&self.plan.time)?), payload, key })
     }
 
-    fn read_csv(&mut self, file: File) -> Result<(), (u64, String)> {
+    fn read_csv(&mut self, file: impl Read) -> Result<(), (u64, String)> {
         let leash = Rc::new(Cell::new(LONGEST_LINE));
         let file = Leashed { file, left: Rc::clone(&leash) };
         let mut rows = csv::Reader::from_reader(BufReader::with_capacity(1 << 16, file));

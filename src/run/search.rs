@@ -1,6 +1,8 @@
 //! The search for the knee: one run after another, to one destination.
 
-use super::{Finished, Rest, RunError, Stops, begin, finish, listen, reach};
+use super::ending::{Finished, finish};
+use super::underway::begin;
+use super::{Rest, RunError, Stops, listen, reach};
 use crate::admin::Admin;
 use crate::load::{Nanos, Rate};
 use crate::observe::{Judge, StoppedBy};
@@ -29,12 +31,13 @@ const LOOK: Duration = Duration::from_millis(200);
 pub async fn search(plan: &SearchPlan, mut stops: impl Stops) -> Result<SearchSummary, RunError> {
     let mut rest = Rest::default();
     let highest = plan.point(plan.to, 0);
-    let admin = listen(&highest, &mut rest).await?;
+    let admin = listen(&highest, true, &mut rest).await?;
     let (_, to) = reach(&highest, &mut stops).await?;
     let quiet = highest.output.quiet;
     let mut searching =
         Searching { plan, facts: facts(plan, &to), to, admin, stops, quiet, points: Vec::new() };
     let ended = searching.search().await;
+    searching.admin.close().await;
     rest.tasks.shutdown().await;
     let Searching { facts, points, .. } = searching;
     Ok(match ended {
@@ -134,6 +137,10 @@ impl<S: Stops> Searching<'_, S> {
                 Point::new(rate, &underway.judge.summary(&seen, StoppedBy::Threshold, None, None), true)
             }
         };
+        #[cfg(feature = "otlp")]
+        if let Some(exporting) = underway.exporting {
+            exporting.finish(&mut self.stops).await;
+        }
         rest.tasks.shutdown().await;
         if !underway.observer.snapshot().balances() {
             return Err(failed(format!("at {rate}/s the counts do not add up; please report this as a bug")));
@@ -149,7 +156,7 @@ async fn past_hope(plan: &Plan, judge: &Judge, observer: &Observer) -> Vec<Arc<S
         let seen = observer.loads();
         let at_best = |(load, seen): (&LoadPlan, &Arc<Snapshot>)| {
             let span = load.duration.unwrap_or(Nanos::MAX);
-            let due = load.schedule().map_or(0, |schedule| schedule.shape().due(span));
+            let due = load.schedule().map_or(0, |schedule| schedule.course().due(span));
             Arc::new(seen.at_best(due, span))
         };
         let at_best: Vec<_> = plan.loads.iter().zip(&seen).map(at_best).collect();

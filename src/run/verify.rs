@@ -2,13 +2,13 @@
 
 use super::destination::Destinations;
 use super::{RunError, Stops};
-use crate::kinesis::{Client, Position};
+use crate::kinesis::{Client, Position, Registrations, StreamError, StreamInfo};
 use crate::load::Nanos;
 use crate::observe::VerifySummary;
-use crate::plan::{Plan, Target};
+use crate::plan::{Plan, ReadBack, Target};
 use crate::producer::Witness;
 use crate::tick::Source;
-use crate::verify::{Consumer, Proof};
+use crate::verify::{Consumer, Proof, Reader};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -26,20 +26,27 @@ impl Verifying {
     }
 
     /// Takes its place at the end of every stream, before the load begins.
-    pub(super) async fn begin(plan: &Plan, to: &Destinations, now_unix: Nanos) -> Result<Self, RunError> {
-        let Some(wait) = plan.verify else { return Ok(Self(None)) };
-        let mut readers: Vec<Client> = Vec::new();
+    pub(super) async fn begin(
+        plan: &Plan,
+        to: &Destinations,
+        now_unix: Nanos,
+        registrations: &Registrations,
+    ) -> Result<Self, RunError> {
+        let Some(read_back) = plan.verify else { return Ok(Self(None)) };
+        let mut readers: Vec<Reader> = Vec::new();
         for to in &to.loads {
             // Streams are numbered in the order in which loads name them.
-            if to.place == readers.len() {
-                readers.extend(to.reader.clone());
+            if to.place == readers.len()
+                && let Some(client) = &to.reader
+            {
+                readers.push(reader(client, &to.info, read_back, registrations).await?);
             }
         }
         // Nobody else writes to the embedded stream.
         let embedded = matches!(plan.target, Target::Embedded { .. });
         let from = if embedded { Position::Oldest } else { Position::Newest };
         let consumer = Consumer::begin(readers, from, now_unix, to.marks.clone()).await?;
-        Ok(Self(Some((consumer, wait))))
+        Ok(Self(Some((consumer, read_back.wait))))
     }
 
     /// What is to be told of the acked records of the load at this place.
@@ -60,10 +67,35 @@ impl Verifying {
     ) -> Proving {
         let mut proving = JoinSet::new();
         if let Some((consumer, wait)) = self.0 {
-            proving.spawn(consumer.prove(Proof::new(run, start_unix, loads), start, wait));
+            let proof = Proof::new(run, start_unix, loads);
+            proving.spawn(async move {
+                let (proof, error) = consumer.prove(proof, Some(start), wait).await;
+                VerifySummary { error, ..proof.summary() }
+            });
         }
         Proving(proving)
     }
+}
+
+/// Connections to a stream that is read back. Without HTTP/2 each subscription takes one of its own.
+pub(super) fn connections(most: usize, read_back: ReadBack) -> usize {
+    if read_back.fan_out { most.max(10_000) } else { most }
+}
+
+/// How a stream is read back: polled, or as a consumer that is registered for it.
+pub(super) async fn reader(
+    client: &Client,
+    info: &StreamInfo,
+    read_back: ReadBack,
+    registrations: &Registrations,
+) -> Result<Reader, StreamError> {
+    let registration = if read_back.fan_out {
+        let name = format!("tickgen-{:08x}", rand::random::<u32>());
+        Some(registrations.register(client, &info.arn, &name).await?)
+    } else {
+        None
+    };
+    Ok(Reader { client: client.clone(), registration })
 }
 
 impl Proving {

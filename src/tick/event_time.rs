@@ -17,10 +17,11 @@ pub enum TimeZone {
 pub struct EventTime {
     start_unix: Nanos,
     zone: TimeZone,
-    // The text up to the second, and the second it is of: at 100,000 records/s the calendar is
-    // worked out once in 100,000 records.
+    // The last text and the microsecond it is of, as records that are made together have the same; and the
+    // second up to which it is right: the calendar is worked out once a second.
+    micros: u64,
     second: u64,
-    prefix: [u8; PREFIX],
+    text: [u8; EventTime::MAX_LEN],
 }
 
 const PREFIX: usize = "2026-11-22T18:54:00".len();
@@ -32,8 +33,9 @@ impl EventTime {
     /// Times of a run that began `start_unix` nanoseconds after 1970-01-01 UTC.
     #[must_use]
     pub fn new(start_unix: Nanos, zone: TimeZone) -> Self {
-        let mut time = Self { start_unix, zone, second: u64::MAX, prefix: [0; PREFIX] };
-        time.enter_second(start_unix / SECOND);
+        let mut time =
+            Self { start_unix, zone, micros: u64::MAX, second: u64::MAX, text: [0; Self::MAX_LEN] };
+        time.enter(start_unix / 1000);
         time
     }
 
@@ -55,17 +57,24 @@ impl EventTime {
 
     /// Appends the text for a record meant to start at `intended`.
     pub fn write(&mut self, intended: Nanos, out: &mut Vec<u8>) {
-        let unix = self.unix(intended);
-        let (second, micros) = (unix / SECOND, unix % SECOND / 1000);
-        if second != self.second {
-            self.enter_second(second);
+        let micros = self.unix(intended) / 1000;
+        if micros != self.micros {
+            self.enter(micros);
         }
-        out.extend_from_slice(&self.prefix);
-        if micros != 0 {
-            let mut fraction = *b".000000";
-            write_decimal(&mut fraction[1..], micros);
-            out.extend_from_slice(&fraction);
+        out.extend_from_slice(if micros.is_multiple_of(1_000_000) {
+            &self.text[..PREFIX]
+        } else {
+            &self.text
+        });
+    }
+
+    fn enter(&mut self, micros: u64) {
+        self.micros = micros;
+        if self.second != micros / 1_000_000 {
+            self.enter_second(micros / 1_000_000);
         }
+        self.text[PREFIX] = b'.';
+        write_decimal(&mut self.text[PREFIX + 1..], micros % 1_000_000);
     }
 
     fn enter_second(&mut self, second: u64) {
@@ -78,13 +87,13 @@ impl EventTime {
             TimeZone::Utc => utc.naive_utc(),
             TimeZone::Local => utc.with_timezone(&Local).naive_local(),
         };
-        self.prefix = *b"0000-00-00T00:00:00";
+        self.text[..PREFIX].copy_from_slice(b"0000-00-00T00:00:00");
         let year = u64::try_from(time.year()).unwrap_or(0).min(9999);
-        write_decimal(&mut self.prefix[..4], year);
+        write_decimal(&mut self.text[..4], year);
         for (at, value) in
             [(5, time.month()), (8, time.day()), (11, time.hour()), (14, time.minute()), (17, time.second())]
         {
-            write_decimal(&mut self.prefix[at..at + 2], u64::from(value));
+            write_decimal(&mut self.text[at..at + 2], u64::from(value));
         }
     }
 }

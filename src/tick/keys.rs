@@ -1,9 +1,10 @@
 use super::zipf::Ranks;
 use super::{Draws, Ticks};
-use crate::kinesis::md5::{LANES, digests};
+use crate::kinesis::md5::{LANES, short_digests};
 use crate::kinesis::{ShardMap, hash_key};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// How partition keys are chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,7 +84,7 @@ impl fmt::Display for KeyKind {
 #[derive(Clone, Debug)]
 pub struct Keys {
     choice: Choice,
-    pool: Vec<Key>,
+    pool: Arc<[Key]>,
     draws: Draws,
 }
 
@@ -125,7 +126,7 @@ impl Keys {
             ),
             KeyKind::PerShard => (Choice::ByShard, vec![Key::new("tickgen")]),
         };
-        Self { choice, pool, draws: Draws::new(seed, 2) }
+        Self { choice, pool: pool.into(), draws: Draws::new(seed, 2) }
     }
 
     /// How many distinct keys there are; `None` if every record has its own.
@@ -159,10 +160,14 @@ impl Keys {
 
     /// Appends record `n`'s partition key.
     pub fn write(&self, n: u64, ticks: &Ticks, out: &mut Vec<u8>) {
-        match self.index(n, ticks) {
-            Some(i) => out.extend_from_slice(&self.pool[i].text),
-            None => out.extend_from_slice(&unique_key(self.draws.bits(n))),
+        if let Some(i) = self.index(n, ticks) {
+            out.extend_from_slice(&self.pool[i].text);
+            return;
         }
+        // Two halves: what was just stored as two cannot be loaded as one for a while.
+        let bits = self.draws.bits(n);
+        out.extend_from_slice(&hex(bits >> 32));
+        out.extend_from_slice(&hex(bits & 0xFFFF_FFFF));
     }
 
     /// The place in `map` of the shard that takes record `n`.
@@ -185,7 +190,7 @@ impl Keys {
             for (key, &n) in keys.iter_mut().zip(numbers) {
                 *key = unique_key(self.draws.bits(n));
             }
-            let digests = digests(&keys.each_ref().map(<[u8; UNIQUE_LEN]>::as_slice));
+            let digests = short_digests(&keys);
             for (place, digest) in places.iter_mut().zip(digests) {
                 *place = map.route(u128::from_be_bytes(digest));
             }
@@ -227,10 +232,21 @@ impl Keys {
 
 fn unique_key(bits: u64) -> [u8; UNIQUE_LEN] {
     let mut key = [0; UNIQUE_LEN];
-    for (i, byte) in key.iter_mut().enumerate() {
-        *byte = b"0123456789abcdef"[(bits >> (60 - 4 * i) & 15) as usize];
-    }
+    key[..8].copy_from_slice(&hex(bits >> 32));
+    key[8..].copy_from_slice(&hex(bits & 0xFFFF_FFFF));
     key
+}
+
+/// The eight hexadecimal digits of a number of 32 bits, all at once rather than one by one.
+fn hex(bits: u64) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    // Four bits to a byte.
+    let digits = (bits | bits << 16) & 0x0000_FFFF_0000_FFFF;
+    let digits = (digits | digits << 8) & 0x00FF_00FF_00FF_00FF;
+    let digits = (digits | digits << 4) & 0x0F0F_0F0F_0F0F_0F0F;
+    // 1 where the digit is a letter, which is as far from its place after 9 as `a` is from `:`.
+    let letters = (digits + 6 * EACH) >> 4 & EACH;
+    (digits + u64::from(b'0') * EACH + letters * u64::from(b'a' - b':')).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -275,6 +291,13 @@ mod tests {
             assert_eq!(kind.parse::<KeyKind>().unwrap().to_string(), kind);
         }
         assert_eq!("zipf:1".parse::<KeyKind>().unwrap().to_string(), "zipf:1:1000");
+    }
+
+    #[test]
+    fn unique_keys_are_in_hexadecimal() {
+        for bits in [0, 1, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, 0x0a9f_90af_f0a9_9a0f, u64::MAX] {
+            assert_eq!(unique_key(bits), format!("{bits:016x}").as_bytes());
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use crate::draw::Draws;
 pub use event_time::{EventTime, TimeZone};
 pub use keys::{KeyKind, Keys, ParseKeysError};
 pub use market::Market;
-pub use replay::{Fed, Feed, MAX_REPLAYED_BYTES, Replayed};
+pub use replay::{Fed, Feed, Lent, MAX_REPLAYED_BYTES, Replayed};
 pub use source::Source;
 pub use stamp::{Stamp, StampPlace};
 pub use symbols::{MAX_SYMBOLS, made_up_symbols};

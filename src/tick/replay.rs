@@ -2,6 +2,7 @@ use crate::kinesis::limits::DEFAULT_RECORD_BYTES;
 use crate::load::Nanos;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A record of a replayed file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub trait Feed: fmt::Debug + Send {
 /// Replayed records from when they fall due until they are settled: they cannot be made again.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
-    records: HashMap<u64, Replayed>,
+    records: HashMap<u64, Arc<Replayed>>,
     arrived: u64,
     bytes: usize,
     max_bytes: usize,
@@ -59,15 +60,31 @@ impl Held {
         let fits = self.bytes + size(&record) <= self.max_bytes || self.records.is_empty();
         if fits {
             self.bytes += size(&record);
-            self.records.insert(n, record);
+            self.records.insert(n, Arc::new(record));
         }
         fits
+    }
+
+    /// Lets the next record go by; it has its number.
+    pub(super) fn pass_over(&mut self) {
+        self.arrived += 1;
     }
 
     pub(super) fn forget(&mut self, n: u64) {
         if let Some(record) = self.records.remove(&n) {
             self.bytes -= size(&record);
         }
+    }
+
+    /// Some of the records, for whoever writes them.
+    pub(super) fn lend(&self, numbers: impl Iterator<Item = u64>) -> Lent {
+        Lent(numbers.filter_map(|n| Some((n, Arc::clone(self.records.get(&n)?)))).collect())
+    }
+
+    /// Takes lent records in place of those it has.
+    pub(super) fn borrow(&mut self, lent: &Lent) {
+        self.records.clear();
+        self.records.extend(lent.0.iter().cloned());
     }
 
     pub(super) fn payload(&self, n: u64) -> &[u8] {
@@ -78,6 +95,10 @@ impl Held {
         self.records.get(&n)?.key.as_deref()
     }
 }
+
+/// Replayed records on their way to be written.
+#[derive(Clone, Debug, Default)]
+pub struct Lent(Vec<(u64, Arc<Replayed>)>);
 
 fn size(record: &Replayed) -> usize {
     record.payload.len() + record.key.as_ref().map_or(0, Vec::len)

@@ -1,7 +1,7 @@
-use super::replay::{Held, MAX_REPLAYED_BYTES};
+use super::replay::{Held, Lent, MAX_REPLAYED_BYTES};
 use super::stamp::{Stamp, StampPlace, Stamper};
 use super::{Keys, Replayed, Template, TemplateError, Ticks};
-use crate::kinesis::md5::{LANES, digests};
+use crate::kinesis::md5::{LANES, short_digests};
 use crate::kinesis::{ShardMap, hash_key};
 use crate::load::Nanos;
 
@@ -74,10 +74,32 @@ impl Source {
         }
     }
 
+    /// Lets the next record of a file go by: it has its number, and is not kept.
+    pub fn pass_over(&mut self) {
+        if let Contents::Replayed(held) = &mut self.contents {
+            held.pass_over();
+        }
+    }
+
     /// Forgets record `n` of a file.
     pub fn forget(&mut self, n: u64) {
         if let Contents::Replayed(held) = &mut self.contents {
             held.forget(n);
+        }
+    }
+
+    /// What another copy of this source needs to write these records, besides their numbers.
+    pub fn lend(&self, numbers: impl Iterator<Item = u64>) -> Lent {
+        match &self.contents {
+            Contents::Replayed(held) => held.lend(numbers),
+            _ => Lent::default(),
+        }
+    }
+
+    /// Takes what [`Source::lend`] gave for the records to be written next.
+    pub fn borrow(&mut self, lent: &Lent) {
+        if let Contents::Replayed(held) = &mut self.contents {
+            held.borrow(lent);
         }
     }
 
@@ -180,7 +202,7 @@ impl Source {
             for (key, &(n, intended)) in keys.iter_mut().zip(records) {
                 *key = self.stamper.stamp(n, intended).text();
             }
-            let digests = digests(&keys.each_ref().map(<[u8; Stamp::LEN]>::as_slice));
+            let digests = short_digests(&keys);
             for (place, digest) in places.iter_mut().zip(digests) {
                 *place = map.route(u128::from_be_bytes(digest));
             }

@@ -1,5 +1,6 @@
 use crate::load::Nanos;
 use memchr::memmem;
+use serde::{Deserialize, Serialize};
 
 /// What a record says of itself, so that a reader can settle it: which run made it, which of the run's
 /// loads, its number there, and when it was meant to start.
@@ -16,7 +17,8 @@ pub struct Stamp {
 }
 
 /// Where a record carries its stamp.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StampPlace {
     /// Nowhere.
     None,
@@ -35,6 +37,9 @@ impl Stamp {
     /// The length of its text: `RRRRRRRR-LL-NNNNNNNNNNNN-TTTTTTTTTTTTTTTT` in hexadecimal digits. With its
     /// padding it is one block of MD5.
     pub const LEN: usize = 41;
+
+    /// The field of a payload that holds it.
+    pub const FIELD: &'static str = "STAMP";
 
     /// The bytes that it adds to a payload.
     pub const FIELD_LEN: usize = FIELD.len() + Self::LEN + FIELD_END.len() - 1;

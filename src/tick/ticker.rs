@@ -4,6 +4,7 @@ use super::walk::{self, MAX_CENTS, MAX_VOLUME};
 use super::{Draws, EventTime, Market};
 use crate::load::Nanos;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// The article's record, as Python's `json.dumps` writes it:
 /// `{"EVENT_TIME": "2026-11-22T18:54:00.123456", "TICKER": "AMZN", "PRICE": 4.2}`; with
@@ -11,7 +12,7 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug)]
 pub struct Ticks {
     time: EventTime,
-    tickers: Vec<Ticker>,
+    tickers: Arc<[Ticker]>,
     market: Market,
     trades: Trades,
     volumes: Draws,
@@ -22,7 +23,13 @@ pub struct Ticks {
 struct Ticker {
     symbol: String,
     json: Vec<u8>,
+    // What stands between the time and the price, if it is no longer than this.
+    middle: Option<([u8; MIDDLE], usize)>,
 }
+
+/// The longest middle that is copied whole, whatever its length: a copy of a length that the compiler knows
+/// is a few instructions, any other a call.
+const MIDDLE: usize = 48;
 
 /// Why a payload cannot be made as asked.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -51,7 +58,7 @@ const FRAME: usize = TIME.len() + TICKER.len() + PRICE.len() + END.len();
 fn longest_trade(market: Market) -> usize {
     match market {
         Market::Random => "99.99".len(),
-        Market::Walk => price_text(MAX_CENTS).1 + VOLUME.len() + digits(MAX_VOLUME),
+        Market::Walk => price_len(MAX_CENTS) + VOLUME.len() + digits(MAX_VOLUME),
     }
 }
 
@@ -68,9 +75,16 @@ impl Ticks {
         padded_to: Option<usize>,
         time: EventTime,
     ) -> Result<Self, PayloadError> {
-        let tickers: Vec<Ticker> = tickers
+        let tickers: Arc<[Ticker]> = tickers
             .iter()
-            .map(|symbol| Ticker { symbol: symbol.clone(), json: json_string(symbol) })
+            .map(|symbol| {
+                let json = json_string(symbol);
+                let mut middle = [TICKER, &json, PRICE].concat();
+                let len = middle.len();
+                middle.resize(len.max(MIDDLE), 0);
+                let middle = middle.try_into().ok().map(|middle| (middle, len));
+                Ticker { symbol: symbol.clone(), middle, json }
+            })
             .collect();
         let longest = tickers.iter().map(|t| t.json.len()).max();
         let longest = longest.ok_or(PayloadError::NoTickers)?;
@@ -129,7 +143,7 @@ impl Ticks {
     fn natural_len(&self, trade: Trade, volume: Option<u32>, intended: Nanos) -> usize {
         let volume = volume.map_or(0, |volume| VOLUME.len() + digits(volume));
         let symbol = self.tickers[trade.ticker].json.len();
-        FRAME + self.time.len(intended) + symbol + price_text(trade.cents).1 + volume
+        FRAME + self.time.len(intended) + symbol + price_len(trade.cents) + volume
     }
 
     /// The volume of record `n`, if the record tells it.
@@ -144,10 +158,17 @@ impl Ticks {
         let (price, price_len) = price_text(trade.cents);
         out.extend_from_slice(TIME);
         self.time.write(intended, out);
-        out.extend_from_slice(TICKER);
-        out.extend_from_slice(&self.tickers[trade.ticker].json);
-        out.extend_from_slice(PRICE);
-        out.extend_from_slice(&price[..price_len]);
+        let ticker = &self.tickers[trade.ticker];
+        if let Some((middle, len)) = &ticker.middle {
+            out.extend_from_slice(middle);
+            out.truncate(out.len() - MIDDLE + len);
+        } else {
+            out.extend_from_slice(TICKER);
+            out.extend_from_slice(&ticker.json);
+            out.extend_from_slice(PRICE);
+        }
+        out.extend_from_slice(&price);
+        out.truncate(out.len() - price.len() + price_len);
         if let Some(volume) = volume {
             let mut text = [0; 10];
             let text = &mut text[..digits(volume)];
@@ -196,24 +217,37 @@ fn digits(value: u32) -> usize {
     value.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
-/// A price as Python prints the float: `4.2`, `4.25`, `4.0`, `100.0`.
-fn price_text(cents: u32) -> ([u8; 9], usize) {
-    let (whole, cents) = (cents / 100, u64::from(cents % 100));
-    let mut text = *b"000000.00";
-    let whole_digits = match whole {
+/// A price as Python prints the float: `4.2`, `4.25`, `4.0`, `100.0`. It is put together as a number, whose lowest
+/// byte is the first: bytes that were stored one by one cannot be loaded together for a while.
+fn price_text(price: u32) -> ([u8; 16], usize) {
+    let (whole, cents) = (price / 100, u64::from(price % 100));
+    let two_digits = |number: u64| u64::from(b'0') * 0x101 + number / 10 + ((number % 10) << 8);
+    let fraction = u64::from(b'.') | two_digits(cents) << 8;
+    let text = match u64::from(whole) {
+        whole @ 0..10 => u128::from((u64::from(b'0') + whole) | (fraction << 8)),
+        whole @ 10..100 => u128::from(two_digits(whole) | fraction << 16),
+        100.. => {
+            let mut text = u128::from(fraction);
+            let mut left = whole;
+            while left > 0 {
+                text = (text << 8) | (u128::from(b'0') + u128::from(left % 10));
+                left /= 10;
+            }
+            text
+        }
+    };
+    (text.to_le_bytes(), price_len(price))
+}
+
+/// The length of [`price_text`].
+fn price_len(price: u32) -> usize {
+    let whole = match price / 100 {
         0..10 => 1,
         10..100 => 2,
-        100.. => digits(whole).min(6),
+        whole => digits(whole),
     };
-    write_decimal(&mut text[..whole_digits], u64::from(whole));
-    text[whole_digits] = b'.';
-    if cents % 10 == 0 {
-        write_decimal(&mut text[whole_digits + 1..whole_digits + 2], cents / 10);
-        (text, whole_digits + 2)
-    } else {
-        write_decimal(&mut text[whole_digits + 1..whole_digits + 3], cents);
-        (text, whole_digits + 3)
-    }
+    // The point and one digit after it, or two.
+    whole + if price.is_multiple_of(10) { 2 } else { 3 }
 }
 
 /// A JSON string as Python's `json.dumps` writes it: non-ASCII characters as `\uXXXX`.
@@ -274,6 +308,7 @@ mod tests {
         assert_eq!(text(10_000), "100.0");
         // Every price against the float's own shortest form, which is Python's.
         for cents in (0..=10_000).chain([10_001, 12_345, 99_999, 123_450, 1_000_000, 12_345_678, MAX_CENTS]) {
+            assert_eq!(text(cents).len(), price_len(cents));
             assert_eq!(text(cents), format!("{:?}", f64::from(cents) / 100.0));
         }
     }

@@ -5,11 +5,17 @@
 //! after their parents. [`Consumer`] reads them.
 
 mod consumer;
+mod index;
 mod lineage;
+mod manifest;
 mod proof;
+mod searchable;
 mod waterfall;
 
-pub use consumer::{Acks, Consumer};
+pub use consumer::{Acks, Consumer, Reader};
+pub use index::{Index, IndexError};
 pub use lineage::Lineage;
+pub use manifest::{AckBook, Manifest, ManifestLoad, Noting};
 pub use proof::{Arrived, Proof};
+pub use searchable::{Searchable, Span};
 pub use waterfall::Waterfall;

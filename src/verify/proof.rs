@@ -1,9 +1,10 @@
 use super::Waterfall;
 use crate::load::Nanos;
-use crate::observe::{LostRange, VerifySummary};
+use crate::observe::{CountedLoad, CountedSummary, LostRange, VerifySummary};
 use crate::producer::aggregate::{self, DecodeError};
 use crate::tick::{Source, Stamp};
 use roaring::RoaringTreemap;
+use serde_json::Value;
 
 /// A Kinesis record that was read.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +15,9 @@ pub struct Arrived<'a> {
     pub data: &'a [u8],
     /// When the stream took it, in nanoseconds since 1970-01-01 UTC by the stream's clock.
     pub arrived_unix: i64,
-    /// When it was read, in nanoseconds since the start of the run.
-    pub read: Nanos,
+    /// When it was read, in nanoseconds since the start of the run; `None` if that says nothing of the
+    /// stream, as it was read after the run.
+    pub read: Option<Nanos>,
 }
 
 /// What arrived of a run, record by record, against what its producer was told.
@@ -28,6 +30,8 @@ pub struct Proof {
     run: u32,
     start_unix: Nanos,
     loads: Vec<LoadProof>,
+    // Whether nothing is known of the run but its id: its loads are those that are seen.
+    by_id: bool,
     foreign: u64,
     waterfall: Waterfall,
     until_compression: u64,
@@ -38,7 +42,8 @@ pub struct Proof {
 #[derive(Debug)]
 struct LoadProof {
     name: String,
-    source: Source,
+    // What makes its records; not known of a run that is known by its id alone.
+    source: Option<Source>,
     acked: RoaringTreemap,
     delivered: RoaringTreemap,
     // Acked and not delivered so far.
@@ -64,29 +69,59 @@ impl Proof {
     pub fn new(run: u32, start_unix: Nanos, loads: Vec<(String, Source)>) -> Self {
         let load = |(name, mut source): (String, Source)| {
             source.starts_at(start_unix);
-            LoadProof {
-                name,
-                next_of_key: vec![0; source.key_count()],
-                source,
-                acked: RoaringTreemap::new(),
-                delivered: RoaringTreemap::new(),
-                missing: 0,
-                repeated: RoaringTreemap::new(),
-                copies: 0,
-                corrupted: 0,
-                out_of_order: 0,
-            }
+            LoadProof::new(name, Some(source))
         };
         Self {
             run,
             start_unix,
             loads: loads.into_iter().map(load).collect(),
+            by_id: false,
             foreign: 0,
             waterfall: Waterfall::default(),
             until_compression: COMPRESS_EVERY,
             payload: Vec::new(),
             key: Vec::new(),
         }
+    }
+
+    /// Of a run of which nothing is known but its id: what arrives is counted ([`Proof::counted`]), but not
+    /// compared.
+    #[must_use]
+    pub fn by_id(run: u32) -> Self {
+        Self { by_id: true, ..Self::new(run, 0, Vec::new()) }
+    }
+
+    /// Takes in that these records of the load at place `load` were acked, if nothing is known of when.
+    pub fn all_acked(&mut self, load: usize, numbers: RoaringTreemap) {
+        if let Some(of) = self.loads.get_mut(load) {
+            of.acked = numbers;
+            of.acked.optimize();
+            of.missing = of.acked.len() - of.acked.intersection_len(&of.delivered);
+        }
+    }
+
+    /// Whether it is known which records were acked.
+    #[must_use]
+    pub fn knows_acked(&self) -> bool {
+        !self.by_id
+    }
+
+    /// The numbers of the acked records of the load at this place.
+    #[must_use]
+    pub fn acked_of(&self, load: usize) -> Option<&RoaringTreemap> {
+        self.loads.get(load).map(|load| &load.acked)
+    }
+
+    /// The most bytes that a record can have, as far as it is known what they are.
+    #[must_use]
+    pub fn max_record_bytes(&self) -> usize {
+        let sources = self.loads.iter().filter_map(|load| load.source.as_ref());
+        sources.map(Source::max_record_bytes).max().unwrap_or(0)
+    }
+
+    /// Notes documents that are not of the run.
+    pub fn foreign_documents(&mut self, documents: u64) {
+        self.foreign += documents;
     }
 
     /// Takes in that an answer acked these records of the load at place `load`. `sent` and `acked` are
@@ -106,51 +141,76 @@ impl Proof {
         match aggregate::decode(record.data) {
             Ok(records) => {
                 for user in records {
-                    self.settle(user.partition_key.as_bytes(), user.data, &record);
+                    self.settle_record(user.partition_key.as_bytes(), user.data, &record);
                 }
             }
             Err(DecodeError::NotAggregated) => {
-                self.settle(record.partition_key.as_bytes(), record.data, &record);
+                self.settle_record(record.partition_key.as_bytes(), record.data, &record);
             }
             // What pretends to be an aggregate and is none says nothing of who made it.
             Err(_) => self.foreign += 1,
         }
     }
 
-    fn settle(&mut self, key: &[u8], data: &[u8], record: &Arrived<'_>) {
-        let stamp = Stamp::parse(key).or_else(|| Stamp::in_payload(data));
-        let own = stamp.filter(|stamp| stamp.run == self.run);
-        let Some((stamp, of)) = own.and_then(|s| Some((s, self.loads.get_mut(usize::from(s.load))?))) else {
-            self.foreign += 1;
-            return;
+    /// Takes in a document of an index, as JSON. Documents have no order and no time of arrival.
+    pub fn read_document(&mut self, document: &Value) {
+        let stamp = document[Stamp::FIELD].as_str().and_then(|text| Stamp::parse(text.as_bytes()));
+        let same = |payload: &[u8], _: &[u8]| {
+            serde_json::from_slice::<Value>(payload).is_ok_and(|payload| payload == *document)
         };
-        let intended = stamp.start_unix.wrapping_sub(self.start_unix);
-        self.payload.clear();
-        self.key.clear();
-        // A time before the run's start is not one of its records' times.
-        if stamp.start_unix >= self.start_unix {
-            of.source.write_payload(stamp.n, intended, &mut self.payload);
-            of.source.write_key(stamp.n, intended, &mut self.key);
-        }
-        if self.payload != data || self.key != key {
-            of.corrupted += 1;
-            return;
-        }
-        if !of.delivered.insert(stamp.n) {
-            of.copies += 1;
-            of.repeated.insert(stamp.n);
-            return;
-        }
-        of.missing -= u64::from(of.acked.contains(stamp.n));
-        if let Some(next) = of.source.key_index(stamp.n).and_then(|key| of.next_of_key.get_mut(key)) {
+        self.settle(stamp, same);
+    }
+
+    fn settle_record(&mut self, key: &[u8], data: &[u8], record: &Arrived<'_>) {
+        let stamp = Stamp::parse(key).or_else(|| Stamp::in_payload(data));
+        let same = |made: &[u8], made_key: &[u8]| made == data && made_key == key;
+        let Some(stamp) = self.settle(stamp, same) else { return };
+        let Some(of) = self.loads.get_mut(usize::from(stamp.load)) else { return };
+        let key = of.source.as_ref().and_then(|source| source.key_index(stamp.n));
+        if let Some(next) = key.and_then(|key| of.next_of_key.get_mut(key)) {
             of.out_of_order += u64::from(stamp.n < *next);
             *next = (*next).max(stamp.n + 1);
         }
+        let intended = stamp.start_unix.saturating_sub(self.start_unix);
         let start = i64::try_from(self.start_unix).unwrap_or(i64::MAX);
         let arrived = record.arrived_unix.saturating_sub(start);
         self.waterfall.told(record.arrived_unix);
         self.waterfall.read((stamp.load, stamp.n), intended, arrived, record.read);
+    }
+
+    /// Settles what bears a stamp. `same`: whether it is the record of this payload and key. Gives the stamp
+    /// of a record that is delivered by this.
+    fn settle(&mut self, stamp: Option<Stamp>, same: impl Fn(&[u8], &[u8]) -> bool) -> Option<Stamp> {
+        let own = stamp.filter(|stamp| stamp.run == self.run);
+        if let Some(stamp) = own.filter(|_| self.by_id) {
+            while self.loads.len() <= usize::from(stamp.load) {
+                self.loads.push(LoadProof::new(self.loads.len().to_string(), None));
+            }
+        }
+        let Some((stamp, of)) = own.and_then(|s| Some((s, self.loads.get_mut(usize::from(s.load))?))) else {
+            self.foreign += 1;
+            return None;
+        };
+        self.payload.clear();
+        self.key.clear();
+        // A time before the run's start is not one of its records' times.
+        if let (Some(source), true) = (&mut of.source, stamp.start_unix >= self.start_unix) {
+            let intended = stamp.start_unix - self.start_unix;
+            source.write_payload(stamp.n, intended, &mut self.payload);
+            source.write_key(stamp.n, intended, &mut self.key);
+        }
+        if of.source.is_some() && !same(&self.payload, &self.key) {
+            of.corrupted += 1;
+            return None;
+        }
+        if !of.delivered.insert(stamp.n) {
+            of.copies += 1;
+            of.repeated.insert(stamp.n);
+            return None;
+        }
+        of.missing -= u64::from(of.acked.contains(stamp.n));
         self.compress_after(1);
+        Some(stamp)
     }
 
     /// Packs the sets into runs, now and then.
@@ -194,9 +254,48 @@ impl Proof {
             error: None,
         }
     }
+
+    /// What was counted, of a run that is known by its id alone.
+    #[must_use]
+    pub fn counted(&self) -> CountedSummary {
+        let sum = |count: fn(&LoadProof) -> u64| self.loads.iter().map(count).sum();
+        CountedSummary {
+            delivered: sum(|load| load.delivered.len()),
+            duplicated: sum(|load| load.copies),
+            duplicated_records: sum(|load| load.repeated.len()),
+            foreign: self.foreign,
+            loads: self.loads.iter().map(LoadProof::counted).filter(|load| load.delivered > 0).collect(),
+            error: None,
+        }
+    }
 }
 
 impl LoadProof {
+    fn new(name: String, source: Option<Source>) -> Self {
+        Self {
+            name,
+            next_of_key: vec![0; source.as_ref().map_or(0, Source::key_count)],
+            source,
+            acked: RoaringTreemap::new(),
+            delivered: RoaringTreemap::new(),
+            missing: 0,
+            repeated: RoaringTreemap::new(),
+            copies: 0,
+            corrupted: 0,
+            out_of_order: 0,
+        }
+    }
+
+    fn counted(&self) -> CountedLoad {
+        let numbers = self.delivered.max().map_or(0, |last| last + 1);
+        CountedLoad {
+            place: self.name.clone(),
+            delivered: self.delivered.len(),
+            numbers,
+            gaps: numbers - self.delivered.len(),
+        }
+    }
+
     /// The ranges of numbers that were acked and did not arrive, by rising number.
     fn lost(&self) -> Vec<LostRange> {
         let mut ranges: Vec<LostRange> = Vec::new();
@@ -244,7 +343,7 @@ mod tests {
     }
 
     fn read(proof: &mut Proof, key: &str, data: &[u8]) {
-        proof.read(Arrived { partition_key: key, data, arrived_unix: 0, read: 0 });
+        proof.read(Arrived { partition_key: key, data, arrived_unix: 0, read: Some(0) });
     }
 
     fn proof(keys: &str, stamps: StampPlace) -> Proof {
@@ -329,22 +428,26 @@ mod tests {
         let mut proof = proof("per-shard", StampPlace::Key);
         let mut own = source("per-shard", StampPlace::Key, 7, 0);
         let mut writer = aggregate::AggregateWriter::default();
-        writer.place_by(5);
-        for n in 0..3 {
-            let (key, data) = stored(&mut own, n);
-            writer.push(None, key.as_bytes(), &data);
+        let mut packed = Vec::new();
+        writer.begin(Some(5), &mut packed);
+        let records: Vec<_> = (0..3).map(|n| stored(&mut own, n)).collect();
+        for (key, _) in &records {
+            writer.key(None, key.len(), &mut packed, |out| out.extend_from_slice(key.as_bytes()));
         }
-        let mut packed = vec![Vec::new()];
-        writer.finish(&mut packed[0]);
-        aggregate::seal(&mut packed);
-        read(&mut proof, "a", &packed[0]);
+        for (_, data) in &records {
+            writer.record(data.len(), &mut packed, |out| out.extend_from_slice(data));
+        }
+        writer.end(&mut packed);
+        let end = packed.len();
+        aggregate::seal(&mut packed, &[end]);
+        read(&mut proof, "a", &packed);
         // A load that the run does not have, no stamp at all, and an aggregate that is broken.
         let (key, data) = stored(&mut source("uniform", StampPlace::Key, 7, 2), 0);
         read(&mut proof, &key, &data);
         read(&mut proof, "partitionkey", b"{}");
-        let last = packed[0].len() - 1;
-        packed[0][last] ^= 1;
-        read(&mut proof, "a", &packed[0]);
+        let last = packed.len() - 1;
+        packed[last] ^= 1;
+        read(&mut proof, "a", &packed);
         let summary = proof.summary();
         assert_eq!((summary.delivered, summary.foreign, summary.corrupted), (3, 3, 0));
     }

@@ -69,12 +69,14 @@ impl Waterfall {
         self.tells_milliseconds |= arrived_unix % SECOND != 0;
     }
 
-    /// Notes when a record arrived and was read, the first time that it was.
-    pub(super) fn read(&mut self, record: (u8, u64), intended: Nanos, arrived: i64, read: Nanos) {
+    /// Notes when a record arrived and, if that says something, was read, the first time that it was.
+    pub(super) fn read(&mut self, record: (u8, u64), intended: Nanos, arrived: i64, read: Option<Nanos>) {
         let signed = |time: Nanos| i64::try_from(time).unwrap_or(i64::MAX);
         self.intended_to_arrived.record(span(signed(intended), arrived), 1);
-        self.arrived_to_read.record(span(arrived, signed(read)), 1);
-        self.intended_to_read.record(read.saturating_sub(intended), 1);
+        if let Some(read) = read {
+            self.arrived_to_read.record(span(arrived, signed(read)), 1);
+            self.intended_to_read.record(read.saturating_sub(intended), 1);
+        }
         let arrival = Read { intended, arrived };
         if let Some((sent, acked)) = self.acked.remove(&record) {
             self.both(arrival, sent, acked);
@@ -128,8 +130,8 @@ mod tests {
     fn each_stage_is_measured_whichever_half_comes_first() {
         let mut times = Waterfall::default();
         times.acked((0, 1), 12 * MS, 20 * MS);
-        times.read((0, 1), 10 * MS, 15 * MILLISECOND, 100 * MS);
-        times.read((0, 2), 10 * MS, 15 * MILLISECOND, 100 * MS);
+        times.read((0, 1), 10 * MS, 15 * MILLISECOND, Some(100 * MS));
+        times.read((0, 2), 10 * MS, 15 * MILLISECOND, Some(100 * MS));
         times.acked((0, 2), 12 * MS, 20 * MS);
         let summary = times.summary();
         for (times, expected) in [
@@ -155,7 +157,7 @@ mod tests {
             let arrived = i64::try_from(sent + MS * (1 + n % 4)).unwrap() + 50 * MILLISECOND;
             times.told(arrived);
             times.acked((0, n), sent, acked);
-            times.read((0, n), sent, arrived / MILLISECOND * MILLISECOND, acked);
+            times.read((0, n), sent, arrived / MILLISECOND * MILLISECOND, Some(acked));
         }
         let clock = times.summary().stream_clock_ahead_ms.unwrap();
         assert!(clock.at_least <= 50.0 && 50.0 <= clock.at_most, "{clock:?}");

@@ -4,7 +4,7 @@
 use crate::harness::Stored;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use tickgen::kinesis::protocol::StreamRef;
+use tickgen::kinesis::protocol::{Form, StreamRef};
 use tickgen::kinesis::{Answer, EntryAnswer, EntryError, Shard, ShardId, ShardMap};
 use tickgen::load::{Arrivals, MILLISECOND, Nanos, Rate, SECOND, Schedule, Shape, Stride};
 use tickgen::producer::{
@@ -36,7 +36,7 @@ impl Offer {
         Engine::new(EngineConfig {
             stream: StreamRef::Name("s".into()),
             stream_place: 0,
-            wire: Wire::PutRecords,
+            wire: Wire::PutRecords(Form::Json),
             map: ShardMap::even(shards),
             pace: Pace::Open(
                 Schedule::new(Shape::constant(rate), Arrivals::Even, 0).until(span - self.begins),
@@ -112,6 +112,7 @@ fn share_out(
     let shards = stream.map.shards().len() as u64;
     let engine = |(seed, offer): (u64, &Offer)| offer.engine(seed, shards, span, on_demand);
     let mut engines: Vec<Engine> = (seed * 10..).zip(offers).map(engine).collect();
+    let mut encoders: Vec<_> = engines.iter().map(Engine::encoder).collect();
     let draws = Draws::new(seed, 5);
     let mut arrivals: BTreeMap<(Nanos, u64), (usize, Request, Nanos)> = BTreeMap::new();
     let mut answers: BTreeMap<(Nanos, u64), (usize, Request, Answer)> = BTreeMap::new();
@@ -132,7 +133,8 @@ fn share_out(
         while let Some(arrival) = arrivals.first_entry().filter(|arrival| arrival.key().0 <= now) {
             let number = arrival.key().1;
             let (place, request, way) = arrival.remove();
-            let answer = stream.answer(&request.body, now);
+            let body = encoders[place].encode(&request, Vec::new());
+            let answer = stream.answer(&body, now);
             answers.insert((now + way, number), (place, request, answer));
         }
         if now % SECOND == 0 {
@@ -289,7 +291,7 @@ mod on_the_embedded_kinesis {
 
     /// Three processes offer 6,000/s to four shards.
     async fn share_out(seconds: &str) -> Vec<Value> {
-        let server = Embedded::start(4, 32 << 20, None).await.unwrap();
+        let server = Embedded::start(4, 32 << 20, None, false).await.unwrap();
         let url = server.url();
         let mut flags = vec!["--stream", embedded::STREAM, "--region", embedded::REGION];
         flags.extend(["--endpoint-url", &url, "--shard-limit", "adaptive", "--rps", "2000"]);

@@ -29,6 +29,15 @@ fn refusals_come_all_at_once_and_nothing_is_sent() {
     }
 }
 
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_build_without_a_feature_says_which_it_needs() {
+    let (code, _, stderr) = run(&["--otlp", "http://127.0.0.1:4318"]);
+    assert_eq!(code, 2, "{stderr}");
+    let expected = "--otlp http://127.0.0.1:4318: is not in this build: build it with cargo feature `otlp`";
+    assert!(stderr.contains(expected), "{stderr}");
+}
+
 #[test]
 fn mistakes_in_a_file_name_its_line() {
     let file = std::env::temp_dir().join(format!("tickgen-{}.toml", std::process::id()));

@@ -6,16 +6,22 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use tickgen::config::{Settings, Source};
+use tickgen::cost::{CapacityMode, PriceList, Tariff};
 use tickgen::load::Rate;
 use tickgen::observe::{
-    ClockOffset, DrillSummary, Judge, LoadFacts, LostRange, METRICS, RunFacts, StoppedBy, Threshold,
-    VerifySummary, WindowSummary, figures,
+    About, ClockOffset, CountedLoad, CountedSummary, DrillSummary, Environment, IndexSummary, Judge,
+    LoadFacts, LostRange, METRICS, MergedRun, RunFacts, Settled, ShardHeat, ShardHeatRow, StoppedBy,
+    StreamFacts, Threshold, ThresholdResult, VERIFY_SCHEMA_VERSION, VerifyReport, VerifySummary,
+    WindowSummary, figures,
 };
 use tickgen::plan::Plan;
 use tickgen::producer::{Snapshot, Window};
 use tickgen::search::{Answer, Point, SearchFacts, SearchSummary, Verdict};
 use tickgen::settings::SETTINGS;
-use tickgen::tick::{EventTime, Keys, Market, Source as Records, Template, TemplateText, Ticks, TimeZone};
+use tickgen::tick::{
+    EventTime, Keys, Market, Source as Records, StampPlace, Template, TemplateText, Ticks, TimeZone,
+};
+use tickgen::verify::{Manifest, ManifestLoad};
 
 /// The shipped config.toml shows every key with its default, and nothing else.
 #[test]
@@ -83,6 +89,73 @@ fn verify() -> VerifySummary {
     verify
 }
 
+fn manifest() -> Manifest {
+    let load = ManifestLoad {
+        name: "a".into(),
+        stream: Some("s".into()),
+        stamp: StampPlace::Key,
+        seed: 1,
+        numbers: 5,
+        not_acked: Some("1-2".into()),
+        settings: [("keys".to_owned(), "uniform".to_owned())].into(),
+        template: Some("{}".into()),
+        local_utc_offset_s: Some(0),
+    };
+    Manifest { cannot: Some("c".into()), start_unix_ns: 1, loads: vec![load] }
+}
+
+/// Reports of `tickgen verify` with something in every field.
+fn reports() -> [Value; 2] {
+    let load = CountedLoad { place: "0".into(), delivered: 1, numbers: 3, gaps: 2 };
+    let counted = CountedSummary { loads: vec![load], ..CountedSummary::default() };
+    [Settled::Proved(Box::new(verify())), Settled::Counted(Box::new(counted))].map(|verify| {
+        let report = VerifyReport {
+            schema_version: VERIFY_SCHEMA_VERSION,
+            tickgen_version: "0",
+            run_id: "r".into(),
+            read: "s".into(),
+            started_at: "2026-11-22T18:54:00Z".into(),
+            verify,
+            index: Some(IndexSummary::default()),
+            thresholds: vec![ThresholdResult { expr: "e".into(), value: 1.0, passed: true }],
+        };
+        serde_json::to_value(report).unwrap()
+    })
+}
+
+#[test]
+fn the_report_of_a_verification_fits_its_schema_and_the_schema_fits_the_report() {
+    let schema = report_schema();
+    let fields = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let mut in_verify = BTreeSet::new();
+    for report in reports() {
+        assert_eq!(violations(&schema, &report, ""), [] as [String; 0]);
+        assert_eq!(fields(&schema["properties"]), fields(&report));
+        in_verify.extend(fields(&report["verify"]));
+    }
+    assert_eq!(fields(&schema["properties"]["verify"]["properties"]), in_verify);
+}
+
+/// What every run knows of itself, and what it is charged by.
+fn about() -> About {
+    let prices = PriceList::built_in();
+    let tariff = Tariff {
+        region: "us-east-1".into(),
+        prices: prices.regions.get("us-east-1").cloned(),
+        prices_as_of: prices.as_of,
+        mode: CapacityMode::OnDemand,
+        streams: 2,
+        readers: 0,
+        max_usd: None,
+    };
+    let environment = Environment { streams: vec![StreamFacts::default()], ..Environment::default() };
+    About {
+        configuration: [("rps".to_owned(), "5".to_owned())].into(),
+        environment: Some(environment),
+        tariff: Some(tariff),
+    }
+}
+
 /// A summary with something in every field.
 fn summary() -> Value {
     let load = |name: &str| LoadFacts {
@@ -96,6 +169,7 @@ fn summary() -> Value {
         run_id: "r".into(),
         started_at: "2026-11-22T18:54:00Z".into(),
         loads: vec![load("a"), load("b")],
+        about: about(),
     };
     let judge = Judge::new(vec![Threshold::parse("lost == 0").unwrap()], facts);
     let loads = [Arc::new(Snapshot::empty()), Arc::new(Snapshot::empty())];
@@ -109,6 +183,23 @@ fn summary() -> Value {
     summary["windows"] = serde_json::json!([WindowSummary::new(&Window::default())]);
     summary["drills"] = serde_json::to_value([DrillSummary::default()]).unwrap();
     summary["verify"] = serde_json::to_value(verify()).unwrap();
+    summary["manifest"] = serde_json::to_value(manifest()).unwrap();
+    let row = ShardHeatRow {
+        stream: Some("s".into()),
+        accepted: vec![1],
+        throttled: vec![1],
+        ..Default::default()
+    };
+    let heat = ShardHeat { span_s: 1.0, shards: vec![row], left_out: 0 };
+    summary["shard_heat"] = serde_json::to_value(heat).unwrap();
+    let merged = MergedRun {
+        run_id: "r".into(),
+        started_at: "2026-11-22T18:54:00Z".into(),
+        file: "a.json".into(),
+        acked: 1,
+        achieved_rps: 1.0,
+    };
+    summary["merged_from"] = serde_json::to_value([merged]).unwrap();
     summary["limit"]["by"] = serde_json::json!(["cpu"]);
     summary["flushes"] = serde_json::json!({"linger": 1});
     summary
@@ -168,6 +259,10 @@ pub(crate) fn summary_schema() -> Value {
     serde_json::from_str(&repository_file("docs/summary.schema.json")).unwrap()
 }
 
+pub(crate) fn report_schema() -> Value {
+    serde_json::from_str(&repository_file("docs/verify.schema.json")).unwrap()
+}
+
 pub(crate) fn search_schema() -> Value {
     serde_json::from_str(&repository_file("docs/search.schema.json")).unwrap()
 }
@@ -181,7 +276,10 @@ fn the_summary_fits_its_schema_and_the_schema_fits_the_summary() {
     let required: BTreeSet<String> =
         schema["required"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
     assert_eq!(fields, described);
-    let optional: BTreeSet<String> = ["loads".to_owned(), "verify".to_owned()].into();
+    let optional: BTreeSet<String> =
+        ["loads", "verify", "cost", "configuration", "environment", "shard_heat", "merged_from"]
+            .map(String::from)
+            .into();
     assert_eq!(fields, &required | &optional);
     for (name, property) in schema["properties"].as_object().unwrap() {
         assert!(property["description"].is_string(), "{name} has no description");
@@ -208,7 +306,12 @@ fn searches() -> [Value; 2] {
         constant_rps: Some(100.0),
         open_loop: true,
     };
-    let run = RunFacts { run_id: "r".into(), started_at: facts.started_at.clone(), loads: vec![load] };
+    let run = RunFacts {
+        run_id: "r".into(),
+        started_at: facts.started_at.clone(),
+        loads: vec![load],
+        about: About::default(),
+    };
     let judge = Judge::new(vec![Threshold::parse("acked > 0").unwrap()], run);
     let run = judge.summary(&[Arc::new(Snapshot::empty())], StoppedBy::Threshold, None, None);
     let rate: Rate = "100".parse().unwrap();

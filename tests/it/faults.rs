@@ -6,15 +6,15 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tickgen::kinesis::protocol::{BodyWriter, StreamRef};
+use tickgen::kinesis::protocol::{BodyWriter, Form, StreamRef};
 use tickgen::kinesis::{
-    Answer, Client, ClientConfig, EntryAnswer, EntryError, PutRecords, Reach, RequestError, RequestErrorKind,
-    ShardId, ShardMap,
+    Answer, BodyHash, Client, ClientConfig, EntryAnswer, EntryError, PutRecords, Reach, RequestError,
+    RequestErrorKind, ShardId, ShardMap,
 };
 use tickgen::load::{Arrivals, MILLISECOND, Nanos, Rate, SECOND, Schedule, Shape, Stride};
 use tickgen::producer::{
     BatchBounds, Bounds, Cause, Ending, EngineConfig, Pace, Packing, Producer, RetryPolicy, Room, Snapshot,
-    Wire,
+    SteerError, Wire,
 };
 use tickgen::tick::{EventTime, Keys, Market, Source, Ticks, TimeZone};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -52,7 +52,9 @@ impl Fake {
 }
 
 impl PutRecords for Fake {
-    async fn put_records(&self, body: Bytes) -> Answer {
+    const SIGNED: bool = false;
+
+    async fn put_records(&self, body: Bytes, _: Option<BodyHash>) -> Answer {
         let entries = Stored::read_body(&body);
         let (latency, answer) = {
             let mut script = self.script.lock().unwrap();
@@ -106,7 +108,7 @@ fn config(records: u64) -> EngineConfig {
     EngineConfig {
         stream: StreamRef::Name("s".into()),
         stream_place: 0,
-        wire: Wire::PutRecords,
+        wire: Wire::PutRecords(Form::Json),
         map: ShardMap::even(1),
         pace: Pace::Open(constant(rate).records(records)),
         stride: Stride::WHOLE,
@@ -242,6 +244,102 @@ async fn an_endpoint_that_never_answers_fills_its_bounds_and_no_more() {
     assert!(ledger.dropped > 50_000, "{ledger:?}");
     assert_eq!(ledger.lost(), ledger.lost_by(Cause::Unanswered) + ledger.lost_by(Cause::NeverSent));
     assert!(ledger.expired > 0, "what waits expires: {ledger:?}");
+}
+
+/// Two loads at 1000/s each for as long as ten seconds of schedule.
+fn two_loads(fake: &Fake) -> Producer {
+    let load = || {
+        let mut own = config(u64::MAX);
+        own.pace = Pace::Open(constant(Rate::from_thousandths(1_000_000).unwrap()).until(10 * SECOND));
+        (own, fake.clone())
+    };
+    Producer::start(vec![load(), load()], Instant::now(), DRAIN)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_producer_takes_another_rate_and_pauses() {
+    use tickgen::producer::SteerAction::{Pause, Rate, Resume};
+    let fake = Fake::new(|_, entries| (QUICK, accepted(entries)));
+    let mut producer = two_loads(&fake);
+    let (steering, observer) = (producer.steering(), producer.observer());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    steering.set_rate(Some("500".parse().unwrap())).unwrap();
+    steering.obeyed().await;
+    // What was told is seen at once, and shared by the loads.
+    let loads = observer.loads();
+    assert_eq!(loads.iter().map(|load| load.target_rps).collect::<Vec<_>>(), [Some(250.0), Some(250.0)]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    steering.pause().unwrap();
+    steering.obeyed().await;
+    let paused = observer.snapshot();
+    assert_eq!((paused.paused, paused.target_rps, paused.schedule_rps), (true, Some(0.0), Some(500.0)));
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(observer.snapshot().scheduled, paused.scheduled);
+    // A rate given in a pause holds after it.
+    steering.set_rate(Some("3000".parse().unwrap())).unwrap();
+    steering.resume().unwrap();
+    steering.obeyed().await;
+    assert!(producer.finished().await.fatal.is_none());
+    let end = observer.snapshot();
+    assert!(end.balances());
+    // 2 s at 2000/s, 2 s at 500/s, 6 s at 3000/s; the first record of each load is due at 0.
+    assert!(end.scheduled.abs_diff(4_000 + 1_000 + 18_000) <= 2, "{}", end.scheduled);
+    assert_eq!((end.span, end.paused_for / SECOND, end.account.ledger.lost()), (10 * SECOND, 60, 0));
+    assert!((end.achieved_rps() / end.scheduled_rps() - 1.0).abs() < 1e-9);
+    for load in observer.loads() {
+        let done: Vec<_> = load.steered.iter().map(|s| (s.at / SECOND, s.action, s.rps)).collect();
+        let expected = [
+            (2, Rate, Some(250.0)),
+            (4, Pause, Some(0.0)),
+            (64, Rate, Some(1_500.0)),
+            (64, Resume, Some(1_500.0)),
+        ];
+        assert_eq!(done, expected);
+    }
+    assert_eq!(steering.pause(), Err(SteerError::Over));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_producer_goes_to_max_and_back_and_drains_in_a_pause() {
+    let fake = Fake::new(|_, entries| (QUICK, accepted(entries)));
+    let mut producer = two_loads(&fake);
+    let (steering, observer) = (producer.steering(), producer.observer());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    steering.set_rate(None).unwrap();
+    steering.obeyed().await;
+    assert_eq!(observer.snapshot().target_rps, None);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    steering.pause().unwrap();
+    steering.obeyed().await;
+    let fast = observer.snapshot().scheduled;
+    assert!(fast > 10_000, "{fast}");
+    steering.resume().unwrap();
+    steering.set_rate(Some("1".parse().unwrap())).unwrap();
+    steering.obeyed().await;
+    let before = observer.snapshot().scheduled;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(observer.snapshot().scheduled - before <= 6, "{before} and {}", observer.snapshot().scheduled);
+    steering.pause().unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    steering.drain();
+    assert!(producer.finished().await.fatal.is_none());
+    let end = observer.snapshot();
+    assert!(end.balances() && !end.paused);
+    assert_eq!((end.span / SECOND, end.paused_for / SECOND), (5, 5));
+    assert_eq!(end.account.ledger.lost(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replayed_load_takes_no_rate() {
+    let mut config = config(10);
+    config.pace = Pace::Arriving;
+    let fake = Fake::new(|_, entries| (QUICK, accepted(entries)));
+    let producer = Producer::start(vec![(config, fake)], Instant::now(), DRAIN);
+    let steering = producer.steering();
+    assert_eq!(steering.set_rate(None), Err(SteerError::Replayed));
+    steering.pause().unwrap();
+    steering.obeyed().await;
+    assert!(producer.observer().snapshot().paused);
 }
 
 #[tokio::test(start_paused = true)]
@@ -448,6 +546,7 @@ async fn client(port: u16) -> Client {
             key: "key",
             secret: "secret",
         },
+        form: Form::Json,
         max_connections: 4,
         connect_timeout: Duration::from_secs(2),
         // Long enough for a busy machine to answer in, where the server does answer.
@@ -457,9 +556,9 @@ async fn client(port: u16) -> Client {
 }
 
 fn body() -> Bytes {
-    let mut writer = BodyWriter::new(&StreamRef::Name("s".into()));
+    let mut writer = BodyWriter::new(&StreamRef::Name("s".into()), Form::Json);
     writer.entry(b"data", b"key", None);
-    writer.finish()
+    writer.finish(Vec::new())
 }
 
 async fn answer_of(how: Socket) -> Answer {
@@ -473,7 +572,7 @@ async fn answer_of(how: Socket) -> Answer {
     };
     tokio::select! {
         () = server => unreachable!(),
-        answer = client.put_records(body()) => answer,
+        answer = client.put_records(body(), None) => answer,
     }
 }
 
@@ -535,7 +634,7 @@ async fn a_refused_connection_sent_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let Answer::Failed(error) = client(port).await.put_records(body()).await else { panic!() };
+    let Answer::Failed(error) = client(port).await.put_records(body(), None).await else { panic!() };
     assert_eq!(error.kind, RequestErrorKind::NotSent, "{error}");
 }
 

@@ -119,6 +119,24 @@ pub(crate) fn peers(needed: &[&str]) -> Option<PathBuf> {
     None
 }
 
+/// tmux, if it is installed, in an environment without settings of its own.
+pub(crate) fn tmux() -> Option<Command> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".peers/tmux/usr");
+    let unpacked = root.join("bin/tmux");
+    let mut command = if unpacked.exists() { Command::new(&unpacked) } else { Command::new("tmux") };
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("TICKGEN_") || name.starts_with("AWS_") || name.starts_with("TMUX") {
+            command.env_remove(name);
+        }
+    }
+    let libraries = root.join("lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    command.env("LD_LIBRARY_PATH", libraries).env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
+    let there = unpacked.exists()
+        || Command::new("tmux").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+    if there { Some(command) } else { peers(&["tmux/usr/bin/tmux"]).map(|_| command) }
+}
+
 /// A port that nothing listens at.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");

@@ -3,17 +3,23 @@
 
 mod adaptive;
 mod cli;
+mod control;
 mod docs;
 mod drill;
 mod embedded;
 mod faults;
 mod harness;
+mod index;
 mod layout;
 mod loads;
+mod otlp;
 mod peers;
 mod prometheus;
+mod prove;
+mod report;
 mod reshard;
 mod search;
 mod sidecar;
 mod simulation;
+mod terminal;
 mod verify;

@@ -81,8 +81,8 @@ fn tickgen(folder: &Path, port: u16) -> Running {
     tickgen
 }
 
-/// A Prometheus that scrapes a port every second and evaluates the rules as often.
-fn prometheus(binary: &Path, folder: &Path, scraped: u16, port: u16) -> Running {
+/// A Prometheus that scrapes a port every second and evaluates the rules as often; with flags besides.
+fn prometheus(binary: &Path, folder: &Path, scraped: u16, port: u16, flags: &[&str]) -> Running {
     let config = folder.join("prometheus.yml");
     let rules = dashboards().join("rules.yml");
     let text = format!(
@@ -96,7 +96,7 @@ fn prometheus(binary: &Path, folder: &Path, scraped: u16, port: u16) -> Running 
     command.arg(format!("--config.file={}", config.display()));
     command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
     command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let prometheus = Running(command.spawn().expect("Prometheus starts"));
     wait_for("Prometheus", || get(port, "/-/ready"));
     prometheus
@@ -176,7 +176,7 @@ fn every_expression_has_an_answer() {
     let folder = scratch("prometheus");
     let (port, scraped) = (free_port(), free_port());
     let mut tickgen = tickgen(&folder, scraped);
-    let _prometheus = prometheus(&root.join(PROMETHEUS), &folder, scraped, port);
+    let _prometheus = prometheus(&root.join(PROMETHEUS), &folder, scraped, port, &[]);
 
     let exposition = get(scraped, "/metrics").expect("metrics");
     let mut check = Command::new(root.join(PROMTOOL));
@@ -205,6 +205,71 @@ fn every_expression_has_an_answer() {
     signal(&tickgen.0, "TERM");
     assert_eq!(tickgen.0.wait().unwrap().code(), Some(0));
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// The only value of an expression.
+#[cfg(feature = "native-histograms")]
+fn value(port: u16, expression: &str) -> Option<f64> {
+    let samples = evaluate(port, expression).ok()?;
+    assert_eq!(samples.len(), 1, "{expression}: {samples:?}");
+    samples[0]["value"][1].as_str()?.parse().ok()
+}
+
+/// Percentiles of the native histogram are the summary's within a bucket (2.2 %) and a step of the HDR histogram
+/// (0.1 %); a Prometheus that asks for text gets the classic one from the same program.
+#[cfg(feature = "native-histograms")]
+#[test]
+fn native_histograms_have_the_summarys_percentiles() {
+    let Some(root) = peers(&[PROMETHEUS]) else { return };
+    let folders = [scratch("prometheus-native"), scratch("prometheus-classic")];
+    let [native, classic, scraped] = [free_port(), free_port(), free_port()];
+    // A load that ends before the run does, so that what is scraped last is what the summary has.
+    let shape = "stages:800,800/3s,0/0s,0/10m";
+    let flags = ["--shape", shape, "--shards", "2", "--summary", "-", "--quiet"];
+    let tickgen = start(&[&flags[..], &["--admin-addr", &scraped.to_string()]].concat());
+    let mut tickgen = Running(tickgen);
+    wait_for("tickgen", || get(scraped, "/readyz"));
+    let binary = root.join(PROMETHEUS);
+    let flags: &[&str] = &["--enable-feature=native-histograms"];
+    let _native = prometheus(&binary, &folders[0], scraped, native, flags);
+    let _classic = prometheus(&binary, &folders[1], scraped, classic, &[]);
+    let name = "tickgen_response_time_seconds";
+    wait_for("the end of the load", || {
+        let left = value(
+            native,
+            "sum(tickgen_scheduled_records_total - on() tickgen_records_total{outcome=\"acked\"})",
+        )?;
+        let rate = value(native, "tickgen_target_records_per_second")?;
+        (rate == 0.0 && left == 0.0).then_some(())
+    });
+    let count = value(native, &format!("histogram_count({name})")).expect("a native histogram");
+    wait_for("the same in the classic one", || {
+        value(classic, &format!("{name}_bucket{{le=\"+Inf\"}}")).filter(|all| (all - count).abs() < 0.5)
+    });
+    assert!(value(classic, &format!("{name}_bucket{{le=\"0.005\"}}")).is_some());
+    assert!(evaluate(classic, &format!("histogram_count({name})")).is_err(), "it asks for text");
+    let percentiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
+    let measured = percentiles.map(|(_, quantile)| {
+        value(native, &format!("histogram_quantile({quantile}, {name})")).expect("a quantile")
+    });
+    let sum = value(native, &format!("histogram_sum({name})")).expect("a sum");
+
+    signal(&tickgen.0, "TERM");
+    let mut summary = String::new();
+    tickgen.0.stdout.take().expect("stdout").read_to_string(&mut summary).expect("a summary");
+    let summary: Value = serde_json::from_str(&summary).expect("JSON");
+    let times = &summary["response_time_ms"];
+    assert_eq!((summary["acked"].as_f64(), times["count"].as_f64()), (Some(count), Some(count)));
+    assert!(count > 1000.0, "{count}");
+    let mean = times["mean"].as_f64().expect("a mean") / 1e3;
+    assert!((sum / count / mean - 1.0).abs() < 1e-3, "{sum} of {count}: {mean}");
+    for ((percentile, _), measured) in percentiles.into_iter().zip(measured) {
+        let told = times[percentile].as_f64().expect("a percentile") / 1e3;
+        assert!((measured / told - 1.0).abs() < 0.024, "{percentile}: {measured} s, summary {told} s");
+    }
+    for folder in folders {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }
 
 #[test]

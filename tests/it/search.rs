@@ -159,7 +159,7 @@ fn what_a_search_has_not_is_refused() {
     }
     // A run has no objective, and a search no duration of its own.
     let (code, _, stderr) = run(&["--slo", "lost == 0"]);
-    assert!(code == 2 && stderr.contains("--slo is for a search: tickgen search --slo"), "{stderr}");
+    assert!(code == 2 && stderr.contains("--slo is for tickgen search: tickgen search --slo"), "{stderr}");
     let (code, _, stderr) = run(&["--rps", "5", "search", "--slo", "lost == 0"]);
     assert!(code == 2 && stderr.contains("search"), "{stderr}");
 }

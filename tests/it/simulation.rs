@@ -5,7 +5,7 @@ use crate::harness::{Stored, StoredRecord};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use tickgen::kinesis::protocol::StreamRef;
+use tickgen::kinesis::protocol::{Form, StreamRef};
 use tickgen::kinesis::{
     Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, Shard, ShardId, ShardMap,
 };
@@ -13,8 +13,8 @@ use tickgen::load::{
     Arrivals, Curve, MILLISECOND, Nanos, Piece, Rate, SECOND, Schedule, Shape, Starts, Stride,
 };
 use tickgen::producer::{
-    AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, Room,
-    ShardQuota, Wire, Witness,
+    AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Offered, Pace, Packing, Request, RetryPolicy,
+    Room, ShardQuota, Snapshot, Wire, Witness,
 };
 use tickgen::tick::{
     Draws, EventTime, Fed, Feed, Keys, Market, Replayed, Source, StampPlace, Ticks, TimeZone,
@@ -53,6 +53,7 @@ struct Scenario {
     stop_early: bool,
     drive: Drive,
     warmup_millis: u64,
+    steered: bool,
     seed: u64,
 }
 
@@ -99,7 +100,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     let drives =
         [Drive::Constant, Drive::Sawtooth, Drive::Poisson, Drive::Hawkes, Drive::Replay, Drive::ClosedLoop];
     let drive = (prop::sample::select(drives.to_vec()), prop::sample::select(vec![0_u64, 0, 30]));
-    let ends = (any::<bool>(), drive, any::<u64>());
+    let ends = (any::<bool>(), drive, any::<u64>(), any::<bool>());
     (load, keys, faults, retry, bounds, ends).prop_map(|(load, keys, faults, retry, bounds, ends)| Scenario {
         thousandths: load.0,
         millis: load.1,
@@ -117,6 +118,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         drive: ends.1.0,
         warmup_millis: ends.1.1,
         seed: ends.2,
+        steered: ends.3,
     })
 }
 
@@ -153,7 +155,9 @@ fn schedule(scenario: &Scenario) -> Schedule {
         }
         _ => (Shape::constant(rate), Arrivals::Even),
     };
-    Schedule::new(shape, arrivals, scenario.seed).until(scenario.millis * MILLISECOND)
+    let schedule = Schedule::new(shape, arrivals, scenario.seed).until(scenario.millis * MILLISECOND);
+    // One that is told to send as many as answers allow ends some time.
+    if scenario.steered { schedule.records(8_000) } else { schedule }
 }
 
 fn room(scenario: &Scenario) -> Arc<Room> {
@@ -196,7 +200,7 @@ fn engine(scenario: &Scenario, room: &Arc<Room>, told: Told) -> Engine {
     Engine::new(EngineConfig {
         stream: StreamRef::Name("s".into()),
         stream_place: 0,
-        wire: Wire::PutRecords,
+        wire: Wire::PutRecords(Form::Json),
         map: ShardMap::even(scenario.shards),
         pace,
         stride: Stride::WHOLE,
@@ -230,6 +234,8 @@ struct Stream {
     proof: Proof,
     /// Kinesis records stored by shard and second.
     per_second: BTreeMap<(ShardId, Nanos), u32>,
+    /// Whether what it is sent comes from a file, and says which record it is.
+    replayed: bool,
 }
 
 impl Stream {
@@ -242,6 +248,7 @@ impl Stream {
             stored: BTreeMap::new(),
             proof: Proof::new(RUN, START, vec![(String::new(), source(scenario))]),
             per_second: BTreeMap::new(),
+            replayed: scenario.drive == Drive::Replay,
         }
     }
 
@@ -263,7 +270,7 @@ impl Stream {
         faults[self.draws.index(self.requests * 2 + 1, faults.len())]
     }
 
-    fn answer(&mut self, request: &Request, now: Nanos) -> Answer {
+    fn answer(&mut self, request: &Request, body: &[u8], now: Nanos) -> Answer {
         self.requests += 1;
         let fault = self.fault();
         if let Fault::Refuse(kind) = fault {
@@ -271,8 +278,12 @@ impl Stream {
         }
         let mut numbers = request.records().iter().map(|record| record.n);
         let mut answers = Vec::new();
-        for (place, entry) in (0_u64..).zip(Stored::read_body(&request.body)) {
+        for (place, entry) in (0_u64..).zip(Stored::read_body(body)) {
             let records: Vec<u64> = numbers.by_ref().take(entry.records.len()).collect();
+            if self.replayed {
+                let of = |n: &u64| format!("record {n}").into_bytes();
+                assert!(records.iter().map(of).eq(entry.records.iter().map(|record| record.data.clone())));
+            }
             let shard = self.map.shards()[self.map.route(entry.hash_key)].id;
             let reject = self.draws.bits(self.requests * 1000 + place).is_multiple_of(2);
             answers.push(match fault {
@@ -283,9 +294,12 @@ impl Stream {
                     for n in &records {
                         *self.stored.entry(*n).or_default() += 1;
                     }
-                    for StoredRecord { key, data } in &entry.records {
+                    for (n, StoredRecord { key, data }) in records.iter().zip(&entry.records) {
+                        // What a file held is what its number says.
+                        let replayed = data.strip_prefix(b"record ");
+                        assert!(replayed.is_none_or(|number| number == n.to_string().as_bytes()), "{n}");
                         let arrived_unix = i64::try_from(START + now).unwrap();
-                        let record = Arrived { partition_key: key, data, arrived_unix, read: now };
+                        let record = Arrived { partition_key: key, data, arrived_unix, read: Some(now) };
                         self.proof.read(record);
                     }
                     EntryAnswer::Accepted(shard)
@@ -315,17 +329,81 @@ impl Stream {
     }
 }
 
+/// Someone who turns the knobs of a scenario, as the draws say.
+struct Hand {
+    draws: Draws,
+    every: Nanos,
+    turns: u64,
+    of: u64,
+    changes: usize,
+}
+
+impl Hand {
+    fn new(scenario: &Scenario) -> Self {
+        let of = if scenario.steered { 9 } else { 0 };
+        let every = scenario.millis * MILLISECOND / 6;
+        Self { draws: Draws::new(scenario.seed, 99), every, turns: 0, of, changes: 0 }
+    }
+
+    fn next(&self) -> Option<Nanos> {
+        (self.turns < self.of).then(|| (self.turns + 1) * self.every)
+    }
+
+    /// Steers, if it is time; the last thing it does is to resume.
+    fn steer(&mut self, engine: &mut Engine, now: Nanos) {
+        while self.next().is_some_and(|next| now >= next) {
+            self.turns += 1;
+            let (draw, thousandths) =
+                (self.draws.bits(self.turns), 1 + self.draws.bits(self.turns + 100) % 20_000_000);
+            let paused = engine.is_paused();
+            match draw % 8 {
+                _ if self.turns == self.of => engine.resume(now),
+                0 | 1 => engine.pause(now),
+                2 | 3 => engine.resume(now),
+                draw => {
+                    let offered = match draw {
+                        4 => Offered::Max,
+                        5 => Offered::Shape(Shape::repeating(vec![Piece {
+                            curve: Curve::Ramp(0, thousandths),
+                            span: 30 * MILLISECOND,
+                        }])),
+                        _ => Offered::Rate(Rate::from_thousandths(thousandths).unwrap()),
+                    };
+                    self.changes += usize::from(engine.offer(&offered, now));
+                }
+            }
+            self.changes += usize::from(engine.is_paused() != paused);
+        }
+    }
+}
+
+/// What holds at any time: the counts add up, and no more is kept than may be.
+fn check(scenario: &Scenario, snapshot: &Snapshot) {
+    let ledger = &snapshot.account.ledger;
+    assert_eq!(snapshot.scheduled, ledger.generated + ledger.dropped);
+    assert_eq!(ledger.in_flight(), snapshot.unsettled);
+    // A closed loop makes records by the chunk, and a stop makes what is due.
+    let closed_loop = scenario.drive == Drive::ClosedLoop || scenario.steered;
+    let chunk = if closed_loop { 500 * (1 + scenario.requests as u64) } else { 0 };
+    // How many records an aggregate takes, the bound of records does not say.
+    let unbounded = closed_loop && scenario.aggregate;
+    assert!(unbounded || snapshot.unsettled <= scenario.backlog + chunk);
+}
+
 /// Runs a scenario to its end; returns the engine, the stream and the time.
 fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
     let room = room(scenario);
     let told = Told::default();
     let mut engine = engine(scenario, &room, told.clone());
+    let mut encoder = engine.encoder();
     let mut stream = Stream::new(scenario);
     let (mut now, mut idle_turns) = (0, 0);
     // Requests in the air, by the time of their answer.
     let mut air: BTreeMap<(Nanos, u64), (Request, Answer)> = BTreeMap::new();
     let halfway = scenario.millis * MILLISECOND / 2;
+    let mut hand = Hand::new(scenario);
     while !engine.is_done() {
+        hand.steer(&mut engine, now);
         if scenario.reshard && now >= halfway && stream.map.shards().len() as u64 == scenario.shards {
             stream.split();
         }
@@ -338,26 +416,17 @@ fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
         while let Some(request) = engine.poll(now) {
             assert!(request.entry_count() <= 500 && air.len() < scenario.requests);
             let latency = 1 + stream.draws.bits(stream.requests ^ 0xABCD) % (40 * MILLISECOND);
-            let answer = stream.answer(&request, now);
+            let body = encoder.encode(&request, Vec::new());
+            let answer = stream.answer(&request, &body, now);
             air.insert((now + latency, stream.requests), (request, answer));
         }
-        let snapshot = engine.snapshot(now);
-        let ledger = &snapshot.account.ledger;
-        assert_eq!(snapshot.scheduled, ledger.generated + ledger.dropped);
-        assert_eq!(ledger.in_flight(), snapshot.unsettled);
-        // A closed loop makes records by the chunk, and a stop makes what is due.
-        let closed_loop = scenario.drive == Drive::ClosedLoop;
-        let chunk = if closed_loop { 500 * (1 + scenario.requests as u64) } else { 0 };
-        let aggregates = if scenario.aggregate { 20_000 } else { 0 };
-        assert!(
-            closed_loop && scenario.aggregate
-                || snapshot.unsettled <= scenario.backlog + chunk + aggregates * u64::from(closed_loop)
-        );
+        check(scenario, &engine.snapshot(now));
         if engine.is_done() {
             break;
         }
         let answered = air.keys().next().map(|key| key.0);
-        let next = engine.next_wake().into_iter().chain(answered).min().expect("the run goes on");
+        let next =
+            engine.next_wake().into_iter().chain(answered).chain(hand.next()).min().expect("the run goes on");
         idle_turns = if next <= now { idle_turns + 1 } else { 0 };
         assert!(idle_turns < 3, "the engine asks to be woken at once, for ever");
         now = now.max(next);
@@ -369,6 +438,9 @@ fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
         }
     }
     assert!(room.is_free(), "{room:?}");
+    let changes = engine.snapshot(now).steered.len();
+    // A pause that the end of the run ends is not resumed.
+    assert!(changes == hand.changes || changes + 1 == hand.changes, "{changes} of {}", hand.changes);
     engine.finish(now);
     (engine, stream, now)
 }
@@ -384,6 +456,10 @@ proptest! {
         let snapshot = engine.snapshot(now);
         let ledger = &snapshot.account.ledger;
         prop_assert!(snapshot.balances(), "{ledger:?}");
+        // The time of the run is the schedule's, its pauses and the drain.
+        prop_assert!(snapshot.span + snapshot.paused_for <= now && !snapshot.paused);
+        let ends = scenario.millis * MILLISECOND;
+        prop_assert!(snapshot.span <= ends, "{} of {ends}", snapshot.span);
         let distinct = stream.stored.len() as u64;
         let extra: u64 = stream.stored.values().map(|&times| u64::from(times) - 1).sum();
         prop_assert!(distinct >= ledger.acked, "{distinct} stored, {} acked", ledger.acked);
@@ -475,6 +551,7 @@ proptest! {
         });
         let room = room(&scenarios[0]);
         let mut engines = scenarios.each_ref().map(|scenario| engine(scenario, &room, Told::default()));
+        let mut encoders = engines.each_ref().map(Engine::encoder);
         let mut streams = scenarios.each_ref().map(Stream::new);
         let mut air: BTreeMap<(Nanos, usize, u64), (Request, Answer)> = BTreeMap::new();
         let mut now = 0;
@@ -482,7 +559,8 @@ proptest! {
             for (place, (engine, stream)) in engines.iter_mut().zip(&mut streams).enumerate() {
                 while let Some(request) = engine.poll(now) {
                     let latency = 1 + stream.draws.bits(stream.requests ^ 0xABCD) % (40 * MILLISECOND);
-                    let answer = stream.answer(&request, now);
+                    let body = encoders[place].encode(&request, Vec::new());
+                    let answer = stream.answer(&request, &body, now);
                     air.insert((now + latency, place, stream.requests), (request, answer));
                 }
             }
@@ -536,13 +614,15 @@ fn engines_share_the_records_out() {
                 stop_early: false,
                 drive: Drive::Constant,
                 warmup_millis: 0,
+                steered: false,
                 seed: 11,
             };
             let mut config_engine = engine_with_stride(&scenario, Stride { index, of });
+            let mut encoder = config_engine.encoder();
             let mut now = 0;
             while !config_engine.is_done() {
                 while let Some(request) = config_engine.poll(now) {
-                    for entry in Stored::read_body(&request.body) {
+                    for entry in Stored::read_body(&encoder.encode(&request, Vec::new())) {
                         all.extend(entry.records.into_iter().map(|record| (record.key, record.data)));
                     }
                     let accepted = vec![EntryAnswer::Accepted(ShardId(0)); request.entry_count()];
@@ -565,7 +645,7 @@ fn engine_with_stride(scenario: &Scenario, stride: Stride) -> Engine {
     Engine::new(EngineConfig {
         stream: StreamRef::Name("s".into()),
         stream_place: 0,
-        wire: Wire::PutRecords,
+        wire: Wire::PutRecords(Form::Json),
         map: ShardMap::even(scenario.shards),
         pace: Pace::Open(constant(rate).until(scenario.millis * MILLISECOND)),
         stride,

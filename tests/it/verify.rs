@@ -1,22 +1,26 @@
 //! Proof of delivery, against streams that do what the test says: every fault is found as it was made.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{Stored, assert_balanced, finished, run, start};
+use crate::docs::{report_schema, violations};
+use crate::harness::{Stored, assert_balanced, finished, run, signal, start};
 use crate::reshard::{STREAM, serve_wrapped};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use ferrokinesis::actions::subscribe_to_shard::execute_streaming;
 use ferrokinesis::actions::{Operation, dispatch};
-use ferrokinesis::store::Store;
+use ferrokinesis::store::{Store, StoreOptions};
+use ferrokinesis::{create_app, serve_plain_http};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tickgen::tick::Stamp;
 use tokio::sync::Mutex;
 
-fn count(summary: &Value, name: &str) -> u64 {
+pub(crate) fn count(summary: &Value, name: &str) -> u64 {
     let value = name.split('.').fold(summary, |value, name| &value[name]);
     value.as_u64().unwrap_or_else(|| panic!("{name} in {summary:#}"))
 }
@@ -151,7 +155,42 @@ async fn verified(faults: Faults, flags: &[&str]) -> (i32, Value, Done) {
     );
     assert_eq!((count(verify, "foreign"), &verify["error"]), (1, &Value::Null), "{summary:#}");
     let done = std::mem::take(&mut *between.done.lock().await);
+    let of_summary = summary.clone();
+    let again = tokio::task::spawn_blocking(move || verified_afterwards(&of_summary, &url)).await.unwrap();
+    let (code_afterwards, report) = again;
+    // The record from before the run is read too.
+    let settled = |verify: &Value| {
+        let names = ["acked", "delivered", "delivered_unacked", "lost", "lost_ranges", "duplicated"];
+        let more = ["duplicated_records", "out_of_order", "corrupted", "error"];
+        names.iter().chain(&more).map(|name| verify[name].clone()).collect::<Vec<Value>>()
+    };
+    assert_eq!(settled(&report["verify"]), settled(verify), "{report:#}\n{verify:#}");
+    let expected = if code == 98 { 98 } else { 0 };
+    assert_eq!((code_afterwards, count(&report, "verify.foreign")), (expected, 2), "{report:#}");
     (code, summary, done)
+}
+
+/// A summary in a file, for others to read.
+pub(crate) fn kept(summary: &Value) -> PathBuf {
+    let name = format!("summary-{}.json", summary["run_id"].as_str().expect("run_id"));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&file, summary.to_string()).unwrap();
+    file
+}
+
+/// What `tickgen verify` finds of a run by its summary.
+fn verified_afterwards(summary: &Value, url: &str) -> (i32, Value) {
+    let file = kept(summary);
+    let of = ["verify", "--summary-of", file.to_str().unwrap()];
+    let (code, report, stderr) = run(&[&of[..], &at(url), &["--verify-wait", "1s"]].concat());
+    assert!(report.is_object(), "{stderr}");
+    assert_eq!(violations(&report_schema(), &report, ""), [] as [String; 0]);
+    std::fs::remove_file(file).unwrap();
+    (code, report)
+}
+
+pub(crate) fn at(url: &str) -> [&str; 4] {
+    ["--region", "us-east-1", "--endpoint-url", url]
 }
 
 const LOAD: [&str; 4] = ["--rps", "1000", "--duration", "3s"];
@@ -296,4 +335,147 @@ fn what_cannot_be_proved_is_refused() {
         let (code, _, stderr) = run(&[&["--records", "1"], flags].concat());
         assert!(code == 2 && stderr.contains(why), "{flags:?}: {stderr}");
     }
+}
+
+/// What the stream's server saw of a consumer's way.
+type Seen = Arc<std::sync::Mutex<Vec<String>>>;
+
+/// Notes operations and, of subscriptions, where they begin; refuses the second subscription as Kinesis
+/// does one that comes too early.
+async fn note(
+    State((seen, order, store)): State<(Seen, Arc<Mutex<()>>, Store)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let target = request.headers().get("x-amz-target").map(|target| target.to_str().unwrap().to_owned());
+    let operation = target.and_then(|target| target.split_once('.').map(|(_, name)| name.to_owned()));
+    let operation = operation.unwrap_or_default();
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    let mut entry = operation.clone();
+    if operation == "SubscribeToShard" {
+        let asked: Value = serde_json::from_slice(&body).unwrap();
+        entry = format!("{operation} {}", asked["StartingPosition"]["Type"].as_str().unwrap());
+    }
+    let subscriptions = {
+        let mut seen = seen.lock().unwrap();
+        seen.push(entry);
+        seen.iter().filter(|entry| entry.starts_with("SubscribeToShard")).count()
+    };
+    if operation == "SubscribeToShard" && subscriptions == 6 {
+        let refusal = json!({"__type": "ResourceInUseException", "message": "another is active"});
+        return (StatusCode::BAD_REQUEST, refusal.to_string()).into_response();
+    }
+    if operation == "SubscribeToShard" {
+        // Past the server's check of the request, which loses the sequence number.
+        let asked: Value = serde_json::from_slice(&body).unwrap();
+        let events = execute_streaming(&store, asked, "application/x-amz-json-1.1").await.unwrap();
+        return ([("content-type", "application/vnd.amazon.eventstream")], events).into_response();
+    }
+    let request = Request::from_parts(parts, Body::from(body));
+    if operation == "PutRecords" {
+        // One by one, as the store reads for subscribers without regard to writes.
+        let _turn = order.lock().await;
+        return next.run(request).await;
+    }
+    next.run(request).await
+}
+
+/// A stream of four shards whose subscriptions last a second; what is asked of it is noted.
+async fn serve_subscriptions() -> (Store, String, Seen) {
+    let seen = Seen::default();
+    let options = StoreOptions {
+        create_stream_ms: 0,
+        update_stream_ms: 0,
+        shard_limit: 100,
+        enforce_limits: true,
+        subscribe_to_shard_session_ms: 1_000,
+        ..StoreOptions::default()
+    };
+    let (app, store) = create_app(options);
+    let app = app.layer(from_fn_with_state((Arc::clone(&seen), Arc::default(), store.clone()), note));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(serve_plain_http(listener, app, std::future::pending()));
+    let stream = json!({"StreamName": STREAM, "ShardCount": 4});
+    dispatch(&store, Operation::CreateStream, stream).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    (store, url, seen)
+}
+
+/// How often an operation was asked for.
+fn asked(seen: &Seen, operation: &str) -> usize {
+    seen.lock().unwrap().iter().filter(|entry| entry.starts_with(operation)).count()
+}
+
+/// Subscriptions are renewed when they are over or refused, and begin where the last ended; children are
+/// subscribed to after their parents; the consumer is deregistered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registered_consumer_proves_a_resharded_stream() {
+    let (_, url, seen) = serve_subscriptions().await;
+    let load =
+        ["--stream", STREAM, "--rps", "500", "--duration", "8s", "--keys", "ticker", "--tickers", "200"];
+    let verify = ["--verify", "--consumer", "fan-out", "--threshold", "achieved_rps > 1"];
+    let drills = ["--allow-drill", "--drill", "at=2s split=hottest", "--drill", "at=4s merge"];
+    let flags: Vec<String> =
+        [&load[..], &verify, &drills, &at(&url)].concat().into_iter().map(str::to_owned).collect();
+    let run = move || run(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let (code, summary, stderr) = tokio::task::spawn_blocking(run).await.unwrap();
+    assert_eq!(code, 0, "{stderr}");
+    let verify = &summary["verify"];
+    let counts = ["delivered", "lost", "duplicated", "corrupted", "foreign"];
+    assert_eq!(counts.map(|name| count(verify, name)), [4_000, 0, 0, 0, 0], "{verify:#}");
+    let (oldest, after) =
+        (asked(&seen, "SubscribeToShard TRIM_HORIZON"), asked(&seen, "SubscribeToShard AFTER"));
+    assert!(oldest >= 3 && after > 8, "{:#?}", seen.lock().unwrap());
+    let operations = ["RegisterStreamConsumer", "DeregisterStreamConsumer", "GetRecords"];
+    assert_eq!(operations.map(|operation| asked(&seen, operation)), [1, 1, 0]);
+    assert_eq!(asked(&seen, "SubscribeToShard LATEST"), 4);
+}
+
+/// However a run ends: by a signal, by an error before it begins, and in `tickgen verify`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registered_consumer_is_deregistered_on_every_path() {
+    let (store, url, seen) = serve_subscriptions().await;
+    let load = ["--stream", STREAM, "--rps", "200", "--verify", "--consumer", "fan-out", "--summary", "-"];
+    for signals in 1..=2 {
+        let mut child = start(&[&load[..], &at(&url)].concat());
+        let before = store.metrics().retained_records();
+        while store.metrics().retained_records() < before + 100 {
+            assert!(child.try_wait().unwrap().is_none(), "it has ended");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        for _ in 0..signals {
+            signal(&child, "TERM");
+        }
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+        assert!(finished(&output).1.is_object());
+        assert_eq!(asked(&seen, "DeregisterStreamConsumer"), signals);
+    }
+    // A run whose summary tickgen verify reads as a consumer of its own.
+    let load = ["--stream", STREAM, "--rps", "300", "--records", "300", "--stamp", "key"];
+    let flags = [&load[..], &at(&url)].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let stamped = move || run(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let (code, summary, stderr) = tokio::task::spawn_blocking(stamped).await.unwrap();
+    assert_eq!(code, 0, "{stderr}");
+    let of = kept(&summary);
+    let verify = move || {
+        run(&[&["verify", "--summary-of", of.to_str().unwrap(), "--consumer", "fan-out"][..], &at(&url)]
+            .concat())
+    };
+    let (code, report, stderr) = tokio::task::spawn_blocking(verify).await.unwrap();
+    assert_eq!((code, count(&report, "verify.delivered")), (0, 300), "{stderr}");
+    assert_eq!(asked(&seen, "RegisterStreamConsumer"), 3);
+    assert_eq!(asked(&seen, "DeregisterStreamConsumer"), 3);
+}
+
+/// Of the embedded stream, too.
+#[test]
+fn the_embedded_stream_is_proved_by_a_registered_consumer() {
+    let flags = ["--rps", "3000", "--duration", "4s", "--verify", "--consumer", "fan-out"];
+    let (code, summary, stderr) = run(&[&flags[..], &["--threshold", "achieved_rps > 1"]].concat());
+    assert_eq!(code, 0, "{stderr}");
+    let counts = ["delivered", "lost", "duplicated"].map(|name| count(&summary["verify"], name));
+    assert_eq!(counts, [12_000, 0, 0]);
+    assert!(!stderr.contains("a consumer is left"), "{stderr}");
 }

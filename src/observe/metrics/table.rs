@@ -86,7 +86,7 @@ metrics_table! {
     IN_FLIGHT_REQUESTS = "tickgen_in_flight_requests" Gauge [] "requests"
         "Requests that wait for their answer; bounded by --max-requests and --max-connections."
     IN_FLIGHT_BYTES = "tickgen_in_flight_bytes" Gauge [] "bytes"
-        "Bytes of request bodies that wait for their answer; bounded by --max-in-flight-bytes."
+        "Bytes that the request bodies in flight were expected to take; bounded by --max-in-flight-bytes."
     BACKLOG = "tickgen_backlog_records" Gauge [] "user records"
         "User records that wait to be sent or sent again."
     UNSETTLED = "tickgen_unsettled_records" Gauge [] "user records"

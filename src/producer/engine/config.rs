@@ -4,8 +4,7 @@ use crate::load::{Nanos, Stride};
 use crate::producer::{
     BatchBounds, Entry, Pace, Packing, Record, RetryPolicy, Room, ShardQuota, Wire, Witness,
 };
-use crate::tick::{Feed, Source};
-use bytes::Bytes;
+use crate::tick::{Feed, Lent, Source};
 use std::sync::Arc;
 
 /// Everything an engine is made of.
@@ -45,15 +44,31 @@ pub struct EngineConfig {
     pub seed: u64,
 }
 
+impl EngineConfig {
+    /// How many records may wait in a closed loop. What waits there is what answers do not keep up with: two
+    /// batches of it, or some entries for each shard, are enough to have something to send whenever there is
+    /// room.
+    #[must_use]
+    pub fn most_waiting(&self) -> u64 {
+        let per_entry = match &self.packing {
+            Packing::Single => 1,
+            Packing::Aggregate { full, .. } => full / self.source.max_record_bytes() + 1,
+        };
+        let entries = (2 * self.batch.entries).max(4 * self.map.shards().len());
+        self.room.bounds().backlog.min((entries * per_entry) as u64)
+    }
+}
+
 /// One `PutRecords` attempt on its way.
 #[derive(Debug)]
 pub struct Request {
-    /// The body to send.
-    pub body: Bytes,
-    pub(super) records: Vec<Record>,
-    pub(super) entries: Vec<Entry>,
-    pub(super) sent: Nanos,
-    // The room that it takes, which was settled before its body was written.
+    pub(in crate::producer) records: Vec<Record>,
+    pub(in crate::producer) entries: Vec<Entry>,
+    // Records that cannot be made from their number.
+    pub(in crate::producer) lent: Lent,
+    /// When the attempt began.
+    pub(in crate::producer) sent: Nanos,
+    // The room that it takes, which is settled before its body is written.
     pub(super) room: usize,
 }
 

@@ -9,13 +9,15 @@ impl Engine {
     /// Closes the account of a run that is done.
     pub fn finish(&mut self, now: Nanos) {
         self.room.leave_queue(self.member);
-        self.windows.close(&mut self.account, now);
+        self.windows.close(&mut self.account, self.pacer.scheduled(), now);
     }
 
     /// Ends generating: what is due by `now` is still sent, nothing after it.
     pub fn stop(&mut self, now: Nanos) {
         self.issue(now);
         self.pacer.stop(now);
+        // A pause ends with it.
+        self.account.note_pauses(self.pacer.pauses());
     }
 
     /// Gives up every record that is not settled, in flight or waiting.
@@ -24,7 +26,7 @@ impl Engine {
         self.draining = true;
         self.give_up_waiting(Cause::NeverSent);
         let unanswered = std::mem::take(&mut self.in_flight);
-        self.room.return_requests(unanswered.requests, unanswered.room);
+        self.room.return_requests(unanswered.requests, unanswered.bytes);
         self.room.leave_queue(self.member);
         self.account.requests.add(RequestOutcome::Unanswered, unanswered.requests as u64);
         self.account.ledger.fail_many(unanswered.records, Cause::Unanswered);

@@ -29,11 +29,15 @@ impl Engine {
     pub(super) fn read_feed(&mut self, now: Nanos) {
         let Some(feeding) = &mut self.feeding else { return };
         feeding.unkept = 0;
+        let at = self.pacer.pauses().schedule_time(now);
         while self.pacer.ended().is_none() {
             match feeding.next.take().unwrap_or_else(|| feeding.feed.next()) {
-                Fed::Record(record) if record.at <= now => {
+                Fed::Record(record) if record.at <= at => {
                     self.pacer.arrive(record.at);
                     // Once one had no room none after it has, so that the dropped ones are the last.
+                    if feeding.unkept > 0 {
+                        self.source.pass_over();
+                    }
                     let kept = feeding.unkept == 0 && self.source.keep(record);
                     feeding.unkept += u64::from(!kept);
                 }
@@ -63,8 +67,10 @@ impl Engine {
     /// When the feed may have a record that is due.
     pub(super) fn next_fed(&self, now: Nanos) -> Option<Nanos> {
         let feeding = self.feeding.as_ref().filter(|_| self.pacer.ended().is_none())?;
+        let pauses = self.pacer.pauses();
         match &feeding.next {
-            Some(Fed::Record(record)) => Some(record.at),
+            _ if pauses.is_paused() => None,
+            Some(Fed::Record(record)) => pauses.run_time(record.at),
             Some(Fed::End(_)) => None,
             _ => Some(now + AGAIN),
         }

@@ -1,7 +1,7 @@
 //! What an answer means for each record of its request.
 
 use super::{Engine, Request};
-use crate::kinesis::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind};
+use crate::kinesis::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, ShardId};
 use crate::load::Nanos;
 use crate::producer::account::{EntryOutcome, RequestOutcome};
 use crate::producer::retry::Verdict;
@@ -9,13 +9,11 @@ use crate::producer::{Cause, Entry, Record};
 
 impl Engine {
     /// Settles the records of a request by its answer.
-    #[expect(clippy::needless_pass_by_value, reason = "a settled request is used up")]
     pub fn settle(&mut self, request: Request, answer: Answer, now: Nanos) {
         self.room.return_requests(1, request.room);
-        self.in_flight.room -= request.room;
         self.last_answer = now;
         self.in_flight.requests -= 1;
-        self.in_flight.bytes -= request.body.len();
+        self.in_flight.bytes -= request.room;
         self.in_flight.records -= request.records.len() as u64;
         match answer {
             Answer::Entries(answers) if answers.len() == request.entries.len() => {
@@ -28,33 +26,20 @@ impl Engine {
             Answer::Failed(error) => self.settle_failed(&request, error, now),
         }
         self.return_room();
+        self.batch.reuse(request.records, request.entries);
     }
 
     fn settle_entries(&mut self, request: &Request, answers: &[EntryAnswer], now: Nanos) {
-        let mut rest = request.records.as_slice();
         let mut outcome = RequestOutcome::Ok;
-        let mut acked = Vec::new();
+        // Records that are acked one after another are noted together: they have their times in common.
+        let (mut acked_from, mut at) = (0, 0);
         for (entry, answer) in request.entries.iter().zip(answers) {
-            let (own, others) = rest.split_at(entry.records as usize);
-            rest = others;
+            let own = &request.records[at..][..entry.records as usize];
             match answer {
-                EntryAnswer::Accepted(shard) => {
-                    self.account.entries.add(EntryOutcome::Accepted, 1);
-                    self.account.accepted_bytes += u64::from(entry.bytes);
-                    let mut place = self.accounts[entry.slot as usize];
-                    if self.backlog.shard(entry.slot).id != *shard {
-                        for record in own {
-                            self.account.note(record.intended, |ledger| ledger.misrouted += 1);
-                        }
-                        self.map_is_stale = true;
-                        place = self.account.shard(self.stream, *shard);
-                    }
-                    self.ack(own, place, request.sent, now);
-                    if self.witness.is_some() {
-                        acked.extend(own.iter().map(|record| record.n));
-                    }
-                }
+                EntryAnswer::Accepted(shard) => self.accepted(*entry, own, *shard),
                 EntryAnswer::Rejected(error) => {
+                    self.ack(&request.records[acked_from..at], request.sent, now);
+                    acked_from = at + own.len();
                     outcome = RequestOutcome::Partial;
                     self.account.entries.add(EntryOutcome::Rejected(*error), 1);
                     if *error == EntryError::Throttled {
@@ -64,11 +49,28 @@ impl Engine {
                     self.account.retried_entries += u64::from(resent);
                 }
             }
+            at += own.len();
         }
+        self.ack(&request.records[acked_from..at], request.sent, now);
         self.account.requests.add(outcome, 1);
-        if let Some(witness) = self.witness.as_mut().filter(|_| !acked.is_empty()) {
-            witness.acked(acked, request.sent, now);
+    }
+
+    /// Notes that `shard` took an entry of these records.
+    fn accepted(&mut self, entry: Entry, records: &[Record], shard: ShardId) {
+        self.account.entries.add(EntryOutcome::Accepted, 1);
+        self.account.accepted_bytes += u64::from(entry.bytes);
+        self.account.billed.add(u64::from(entry.bytes));
+        let mut place = self.accounts[entry.slot as usize];
+        if self.backlog.shard(entry.slot).id != shard {
+            for record in records {
+                self.account.note(record.intended, |ledger| ledger.misrouted += 1);
+            }
+            self.map_is_stale = true;
+            place = self.account.shard(self.stream, shard);
         }
+        let shard = &mut self.account.shards[place];
+        shard.accepted += 1;
+        shard.acked += records.len() as u64;
     }
 
     fn throttled(&mut self, entry: Entry, now: Nanos) {
@@ -77,8 +79,10 @@ impl Engine {
         self.backlog.throttled(entry.slot, entry.bytes as usize, now);
     }
 
-    fn ack(&mut self, records: &[Record], place: usize, sent: Nanos, now: Nanos) {
-        let count = records.len() as u64;
+    fn ack(&mut self, records: &[Record], sent: Nanos, now: Nanos) {
+        if records.is_empty() {
+            return;
+        }
         self.pacer.acked(now);
         self.account.ack(records, sent, now);
         self.forget(records);
@@ -87,9 +91,9 @@ impl Engine {
             self.account.acked_late +=
                 late.filter(|record| self.account.measures(record.intended)).count() as u64;
         }
-        let shard = &mut self.account.shards[place];
-        shard.accepted += 1;
-        shard.acked += count;
+        if let Some(witness) = &mut self.witness {
+            witness.acked(records.iter().map(|record| record.n).collect(), sent, now);
+        }
     }
 
     fn settle_failed(&mut self, request: &Request, error: RequestError, now: Nanos) {

@@ -11,7 +11,7 @@ impl Engine {
     /// Notes what is waited for when no batch is due to leave.
     pub(super) fn note_wait(&mut self) {
         // A closed loop makes nothing that there is no room to send.
-        if self.pacer.is_closed_loop() && !self.draining && !self.has_room() {
+        if self.pacer.is_closed_loop() && !self.draining && !self.is_paused() && !self.has_room() {
             self.holdup = Some(Holdup::InFlight);
             self.room.queue(self.member);
         } else {

@@ -1,0 +1,314 @@
+//! Reads the documents of a run in an index of `OpenSearch`.
+//!
+//! They are found by their stamps, whose order is that of their numbers: a page is a range of numbers,
+//! which takes neither a scroll (`OpenSearch` Serverless has none) nor a point in time, and meets the
+//! copies of a record together.
+
+use super::Proof;
+use super::searchable::{Searchable, Span};
+use crate::kinesis::{Access, HttpClient, RequestError, RequestErrorKind};
+use crate::load::Nanos;
+use crate::observe::IndexSummary;
+use crate::plan::IndexPlan;
+use crate::tick::Stamp;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How often it is looked whether more documents have come.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How much longer than a look the pause after it is: an index that is being filled has other work to do.
+const REST: u32 = 9;
+
+/// Documents of one answer, at most: the most that an index gives unless told otherwise.
+const MOST_HITS: u64 = 10_000;
+
+/// How often a page is asked for before it is given up.
+const ATTEMPTS: u32 = 5;
+
+/// Why an index could not be read, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct IndexError(String);
+
+/// What came of one request.
+enum Failure {
+    /// Asking again may help.
+    Transient(String),
+    /// It does not.
+    Fatal(String),
+}
+
+impl From<Failure> for IndexError {
+    fn from(failure: Failure) -> Self {
+        let (Failure::Transient(text) | Failure::Fatal(text)) = failure;
+        Self(text)
+    }
+}
+
+/// An index whose documents are read.
+#[derive(Debug)]
+pub struct Index {
+    client: HttpClient,
+    plan: IndexPlan,
+}
+
+impl Index {
+    /// Looks whether the index is there.
+    ///
+    /// # Errors
+    /// If it is not, or may not be read.
+    pub async fn reach(
+        plan: &IndexPlan,
+        profile: Option<String>,
+        attempt_timeout: Duration,
+    ) -> Result<Self, IndexError> {
+        let access = match &plan.login {
+            Some(login) => Access::basic(&login.user, &login.password.0),
+            None => Access::of_opensearch(&plan.url, profile),
+        };
+        let client = HttpClient::new(access, attempt_timeout).await;
+        let index = Self { client, plan: plan.clone() };
+        index.patiently(|| index.count(json!({"match_all": {}}))).await?;
+        Ok(index)
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.plan.url, self.plan.name)
+    }
+
+    /// Waits until the run's documents have settled, and reads them all. `numbers`: of each of its loads one
+    /// more than the highest; empty if they are not known. Gives the proof, why not all was read, if it was
+    /// not, and when the documents came.
+    ///
+    /// # Errors
+    /// If the index could not be read.
+    pub async fn prove(
+        &self,
+        mut proof: Proof,
+        run: u32,
+        numbers: &[u64],
+    ) -> Result<(Proof, Option<String>, IndexSummary), IndexError> {
+        let mut searchable = Searchable::new(run, numbers, &proof);
+        let settled = self.wait(&mut searchable, &proof).await?;
+        if numbers.is_empty() {
+            let highest = self.patiently(|| self.highest(run)).await?;
+            searchable = Searchable::new(run, &highest, &proof);
+        }
+        let mut read = 0;
+        for span in searchable.spans() {
+            for document in self.documents(span).await? {
+                proof.read_document(&document);
+                read += 1;
+            }
+        }
+        let documents = self.patiently(|| self.count(of_run(run))).await?;
+        let all = self.patiently(|| self.count(json!({"match_all": {}}))).await?;
+        proof.foreign_documents(all.saturating_sub(documents));
+        let error = match documents {
+            0 if self.patiently(|| self.count(json!({"match": {Stamp::FIELD: of(run)}}))).await? > 0 => {
+                Some(format!("the field {} of the index cannot be searched: map it as keyword", Stamp::FIELD))
+            }
+            _ if read < documents => {
+                Some(format!("{documents} documents of the run are there, but only {read} were given"))
+            }
+            _ => None,
+        };
+        let times = IndexSummary { documents, settled, ..searchable.summary() };
+        Ok((proof, error, times))
+    }
+
+    /// Waits until documents have settled; tells whether they have.
+    async fn wait(&self, searchable: &mut Searchable, proof: &Proof) -> Result<bool, IndexError> {
+        let begun = Instant::now();
+        let (mut documents, mut changed) = (None, begun);
+        loop {
+            let looking = Instant::now();
+            // Whether it is known that none has come since the last change.
+            let mut looked = true;
+            match self.look(searchable, &mut documents).await {
+                Ok(true) => changed = Instant::now(),
+                Ok(false) => {}
+                Err(Failure::Transient(why)) if begun.elapsed() < self.plan.timeout => {
+                    tracing::warn!(why, "asking again");
+                    looked = false;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+            let complete = proof.knows_acked() && documents.is_some() && searchable.missing() == 0;
+            if complete || looked && changed.elapsed() >= self.plan.settle {
+                return Ok(true);
+            }
+            if begun.elapsed() >= self.plan.timeout {
+                return Ok(false);
+            }
+            sleep(LOOK.max(looking.elapsed() * REST)).await;
+        }
+    }
+
+    /// Looks how many documents there are, and if that has changed, which; tells whether it has.
+    async fn look(&self, searchable: &mut Searchable, before: &mut Option<u64>) -> Result<bool, Failure> {
+        let began = unix();
+        let documents = self.count(of_run(searchable.run())).await?;
+        if *before == Some(documents) {
+            searchable.nothing_new(began);
+            return Ok(false);
+        }
+        tracing::info!(documents, missing = searchable.missing(), "documents of the run");
+        for place in searchable.incomplete() {
+            let began = unix();
+            let mut stamps = Vec::new();
+            let mut spans = vec![searchable.span(place)];
+            while let Some(span) = spans.pop() {
+                let (hits, total) = self.hits(&span, true).await?;
+                if total > hits.len() as u64
+                    && let Some((one, two)) = span.halves()
+                {
+                    spans.extend([one, two]);
+                    continue;
+                }
+                let stamp = |hit: &Value| Stamp::parse(hit[Stamp::FIELD].as_str()?.as_bytes());
+                stamps.extend(hits.iter().filter_map(stamp));
+            }
+            searchable.looked(place, &stamps, began, unix());
+        }
+        *before = Some(documents);
+        Ok(true)
+    }
+
+    /// The documents of a span.
+    async fn documents(&self, span: Span) -> Result<Vec<Value>, IndexError> {
+        let mut documents = Vec::new();
+        let mut spans = vec![span];
+        while let Some(span) = spans.pop() {
+            let (hits, total) = self.patiently(|| self.hits(&span, false)).await?;
+            match span.halves().filter(|_| total > hits.len() as u64) {
+                Some((one, two)) => spans.extend([one, two]),
+                None => documents.extend(hits),
+            }
+        }
+        Ok(documents)
+    }
+
+    /// Documents of a span, as many as one answer holds, and how many there are.
+    async fn hits(&self, span: &Span, stamps_alone: bool) -> Result<(Vec<Value>, u64), Failure> {
+        let source = if stamps_alone { json!([Stamp::FIELD]) } else { json!(true) };
+        let range = json!({"gte": span.from(), "lt": span.to()});
+        let query = json!({
+            "size": MOST_HITS, "track_total_hits": true, "_source": source, "query": by_stamp("range", &range),
+        });
+        let mut answer = self.post("_search", &query).await?;
+        let total = answer["hits"]["total"]["value"].as_u64();
+        let failed = answer["_shards"]["failed"].as_u64().unwrap_or(0) > 0 || answer["timed_out"] == true;
+        let hits = match answer["hits"]["hits"].take() {
+            Value::Array(hits) if !failed => hits,
+            _ => return Err(Failure::Transient(format!("{}: an incomplete answer", self.name()))),
+        };
+        let total = total.unwrap_or(hits.len() as u64);
+        Ok((hits.into_iter().map(|mut hit| hit["_source"].take()).collect(), total))
+    }
+
+    /// Of each load that is seen, one more than its highest number.
+    async fn highest(&self, run: u32) -> Result<Vec<u64>, Failure> {
+        let mut numbers: Vec<u64> = Vec::new();
+        // From the last load down: a stamp's text sorts by load, then by number.
+        let mut below = format!("{}.", of(run));
+        loop {
+            let range = json!({"gte": format!("{}-", of(run)), "lt": below});
+            let query = json!({"size": 1, "query": by_stamp("range", &range), "_source": [Stamp::FIELD],
+                "sort": [{format!("{}.keyword", Stamp::FIELD): {"order": "desc", "unmapped_type": "keyword"}},
+                         {Stamp::FIELD: {"order": "desc", "unmapped_type": "keyword"}}]});
+            let answer = self.post("_search", &query).await?;
+            let text = answer["hits"]["hits"][0]["_source"][Stamp::FIELD].as_str();
+            let Some(stamp) = text.and_then(|text| Stamp::parse(text.as_bytes())) else { return Ok(numbers) };
+            let load = usize::from(stamp.load);
+            numbers.resize(numbers.len().max(load + 1), 0);
+            numbers[load] = stamp.n + 1;
+            if load == 0 {
+                return Ok(numbers);
+            }
+            below = format!("{}-{load:02x}", of(run));
+        }
+    }
+
+    async fn count(&self, query: Value) -> Result<u64, Failure> {
+        let answer = self.post("_count", &json!({"query": query})).await?;
+        answer["count"]
+            .as_u64()
+            .ok_or_else(|| Failure::Transient(format!("{}: no count: {answer}", self.name())))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let url = format!("{}/{path}", self.name());
+        match self.client.ask(&url, Some(body.to_string().into_bytes())).await {
+            Ok((200, answer)) => serde_json::from_slice(&answer)
+                .map_err(|error| Failure::Transient(format!("{url}: no JSON: {error}"))),
+            Ok((status, answer)) => Err(refused(&url, status, &answer)),
+            Err(RequestError { kind: RequestErrorKind::Fatal, text }) => Err(Failure::Fatal(text)),
+            Err(RequestError { text, .. }) => Err(Failure::Transient(text)),
+        }
+    }
+
+    /// Asks some times over as many seconds, where asking again may help.
+    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, IndexError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        for _ in 1..ATTEMPTS {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Transient(why)) => tracing::warn!(why, "asking again"),
+                Err(failure) => return Err(failure.into()),
+            }
+            sleep(LOOK).await;
+        }
+        Ok(ask().await?)
+    }
+}
+
+/// The run as its stamps tell it.
+fn of(run: u32) -> String {
+    format!("{run:08x}")
+}
+
+/// The documents of a run.
+fn of_run(run: u32) -> Value {
+    by_stamp("prefix", &json!(format!("{}-", of(run))))
+}
+
+/// A query by the stamp, which a mapping has as a keyword, or made by itself of the first document as a text
+/// with a keyword in it. A text alone has no part that is as a stamp is, so that asking for both is exact.
+fn by_stamp(kind: &str, of: &Value) -> Value {
+    let fields = [Stamp::FIELD.to_owned(), format!("{}.keyword", Stamp::FIELD)];
+    let either = fields.map(|field| json!({kind: {field: of}}));
+    json!({"bool": {"should": either, "minimum_should_match": 1}})
+}
+
+fn refused(url: &str, status: u16, answer: &[u8]) -> Failure {
+    let value: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let reason =
+        value["error"]["reason"].as_str().or(value["message"].as_str()).or(value["Message"].as_str());
+    let reason =
+        reason.map_or_else(|| String::from_utf8_lossy(answer).chars().take(200).collect(), str::to_owned);
+    let said = format!("{url}: HTTP {status}: {reason}");
+    match status {
+        401 => {
+            Failure::Fatal(format!("{said}. Check the credentials, or --opensearch-user and its password."))
+        }
+        403 => Failure::Fatal(format!(
+            "{said}. Let these credentials read the index: aoss:ReadDocument in a data access policy of the \
+             collection (and aoss:APIAccessAll in IAM), or es:ESHttpPost."
+        )),
+        404 => Failure::Fatal(format!("{said}. Check --opensearch and --index.")),
+        408 | 429 | 500.. => Failure::Transient(said),
+        _ => Failure::Fatal(said),
+    }
+}
+
+/// Nanoseconds since 1970-01-01 UTC, by this machine's clock.
+fn unix() -> Nanos {
+    chrono::Utc::now().timestamp_nanos_opt().and_then(|nanos| Nanos::try_from(nanos).ok()).unwrap_or(0)
+}

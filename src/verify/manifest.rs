@@ -1,0 +1,207 @@
+//! What a run leaves for those who read its streams or documents later.
+
+use crate::load::Nanos;
+use crate::producer::Witness;
+use crate::tick::StampPlace;
+use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What `tickgen verify` must know of a run: which records it made, and which of them were acked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Why the run cannot be verified later, if it cannot.
+    pub cannot: Option<String>,
+    /// When it began, in nanoseconds since 1970-01-01 UTC; a text, as JSON's numbers are not exact there.
+    #[serde(with = "as_text")]
+    pub start_unix_ns: Nanos,
+    /// Its loads, by their places in the stamps; none if it cannot be verified.
+    pub loads: Vec<ManifestLoad>,
+}
+
+/// What must be known of a load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestLoad {
+    /// Its name; empty if it is the run's only load.
+    pub name: String,
+    /// The stream that it went to; `None` if none outlives the run.
+    pub stream: Option<String>,
+    /// Where its records carry their stamps.
+    pub stamp: StampPlace,
+    /// The seed of its records.
+    pub seed: u64,
+    /// Their numbers are those below this.
+    pub numbers: u64,
+    /// The numbers that were not acked, as ranges such as `5-9,12`; `None`: too many to tell.
+    pub not_acked: Option<String>,
+    /// The settings that payloads and keys are made by.
+    pub settings: BTreeMap<String, String>,
+    /// The template of its payloads.
+    pub template: Option<String>,
+    /// How far the zone of `EVENT_TIME` was ahead of UTC, in seconds, if it was the machine's.
+    pub local_utc_offset_s: Option<i32>,
+}
+
+/// Ranges of numbers that are told, of each load: past it they are left out, as a summary is read whole.
+const MOST_RANGES: usize = 100_000;
+
+impl ManifestLoad {
+    /// The numbers of the acked records; `None` if they are not told, or not as ranges.
+    #[must_use]
+    pub fn acked(&self) -> Option<RoaringTreemap> {
+        let mut acked = RoaringTreemap::new();
+        acked.insert_range(0..self.numbers);
+        for range in self.not_acked.as_ref()?.split(',').filter(|range| !range.is_empty()) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+            acked.remove_range(first..=last);
+        }
+        Some(acked)
+    }
+}
+
+/// The numbers below `numbers` that are not among the acked ones, as ranges; `None` if they are too many.
+fn ranges_without(acked: &RoaringTreemap, numbers: u64) -> Option<String> {
+    let mut all = RoaringTreemap::new();
+    all.insert_range(0..numbers);
+    let (mut text, mut ranges) = (String::new(), 0);
+    let mut open: Option<(u64, u64)> = None;
+    let mut close = |(first, last): (u64, u64)| {
+        ranges += 1;
+        let comma = if ranges > 1 { "," } else { "" };
+        // Writing to a String cannot fail.
+        let _ = match last - first {
+            0 => write!(text, "{comma}{first}"),
+            _ => write!(text, "{comma}{first}-{last}"),
+        };
+        ranges <= MOST_RANGES
+    };
+    for n in all - acked {
+        match &mut open {
+            Some((_, last)) if *last + 1 == n => *last = n,
+            _ => {
+                if open.replace((n, n)).is_some_and(|range| !close(range)) {
+                    return None;
+                }
+            }
+        }
+    }
+    open.is_none_or(close).then_some(text)
+}
+
+/// The numbers of a load's acked records.
+#[derive(Clone, Debug, Default)]
+pub struct AckBook(Arc<Mutex<Acked>>);
+
+#[derive(Debug, Default)]
+struct Acked {
+    numbers: RoaringTreemap,
+    until_compression: u64,
+}
+
+/// Numbers taken in between two compressions.
+const COMPRESS_EVERY: u64 = 1 << 20;
+
+impl AckBook {
+    /// The numbers below `numbers` that were not acked, as ranges; `None` if they are too many to tell.
+    #[must_use]
+    pub fn not_acked(&self, numbers: u64) -> Option<String> {
+        ranges_without(&self.0.lock().unwrap_or_else(PoisonError::into_inner).numbers, numbers)
+    }
+
+    /// Notes what an answer acked.
+    pub fn acked(&self, numbers: &[u64]) {
+        let mut acked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        acked.numbers.extend(numbers);
+        acked.until_compression += numbers.len() as u64;
+        if acked.until_compression >= COMPRESS_EVERY {
+            acked.until_compression = 0;
+            acked.numbers.optimize();
+        }
+    }
+}
+
+/// Notes what was acked, and tells another witness, if there is one.
+#[derive(Debug)]
+pub struct Noting {
+    /// Where it is noted.
+    pub book: AckBook,
+    /// Who is told besides.
+    pub other: Option<Box<dyn Witness>>,
+}
+
+impl Witness for Noting {
+    fn acked(&mut self, numbers: Vec<u64>, sent: Nanos, acked: Nanos) {
+        self.book.acked(&numbers);
+        if let Some(other) = &mut self.other {
+            other.acked(numbers, sent, acked);
+        }
+    }
+}
+
+/// A number as a JSON text.
+mod as_text {
+    use serde::de::Error;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn load(numbers: u64, not_acked: Option<String>) -> ManifestLoad {
+        ManifestLoad {
+            name: String::new(),
+            stream: None,
+            stamp: StampPlace::Key,
+            seed: 1,
+            numbers,
+            not_acked,
+            settings: BTreeMap::new(),
+            template: None,
+            local_utc_offset_s: None,
+        }
+    }
+
+    #[test]
+    fn what_was_not_acked_is_told_in_ranges() {
+        let book = AckBook::default();
+        book.acked(&[0, 1, 3, 7, 8]);
+        assert_eq!(book.not_acked(12).as_deref(), Some("2,4-6,9-11"));
+        assert_eq!(book.not_acked(2).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn too_many_ranges_are_not_told() {
+        let book = AckBook::default();
+        let every_second: Vec<u64> = (0..=MOST_RANGES as u64).map(|n| 2 * n).collect();
+        book.acked(&every_second);
+        let last = 2 * MOST_RANGES as u64;
+        assert!(book.not_acked(last).is_some());
+        assert_eq!(book.not_acked(last + 2), None);
+        assert_eq!(load(5, None).acked(), None);
+        assert_eq!(load(5, Some("x".to_owned())).acked(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_acked_numbers_read_back(acked in prop::collection::btree_set(0_u64..200, 0..150), numbers in 200_u64..300) {
+            let book = AckBook::default();
+            book.acked(&acked.iter().copied().collect::<Vec<_>>());
+            let read = load(numbers, book.not_acked(numbers)).acked().unwrap();
+            prop_assert_eq!(read.into_iter().collect::<std::collections::BTreeSet<_>>(), acked);
+        }
+    }
+}

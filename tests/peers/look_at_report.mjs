@@ -1,0 +1,50 @@
+// Opens a report in headless Chromium as a reader would: on a desktop by day and by night, on a phone, and
+// printed. Writes pictures of it, and prints as JSON what the page did: console messages, requests, widths.
+import chromium from '@sparticuz/chromium';
+import puppeteer from 'puppeteer-core';
+import { writeFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+
+const [report, folder] = process.argv.slice(2);
+const own = pathToFileURL(report).href;
+const args = ['--no-sandbox', '--no-zygote', '--single-process', '--disable-gpu', '--force-color-profile=srgb'];
+const browser = await puppeteer.launch({
+  executablePath: await chromium.executablePath(), headless: 'shell', args, pipe: true,
+});
+const found = { console: [], errors: [], requests: [], views: {} };
+const page = await browser.newPage();
+page.on('console', (message) => found.console.push(message.text()));
+page.on('pageerror', (error) => found.errors.push(String(error)));
+page.on('requestfailed', (request) => found.errors.push(`failed: ${request.url()}`));
+page.on('request', (request) => {
+  if (request.url() !== own && !request.url().startsWith('data:')) found.requests.push(request.url());
+});
+
+async function view(name, width, height, scheme, scale) {
+  await page.setViewport({ width, height, deviceScaleFactor: scale });
+  await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
+  await page.goto(own);
+  found.views[name] = await page.evaluate(() => ({
+    scrolls: document.documentElement.scrollWidth,
+    width: document.documentElement.clientWidth,
+    background: getComputedStyle(document.body).backgroundColor,
+    charts: [...document.querySelectorAll('svg.chart')].filter((svg) => svg.getClientRects().length > 0).length,
+    unnamed: [...document.querySelectorAll('svg[role=img]')].filter((svg) =>
+      svg.getAttribute('aria-labelledby').split(' ').some((id) => !document.getElementById(id)?.textContent)).length,
+    scripts: document.scripts.length,
+    smallest: Math.min(...[...document.querySelectorAll('svg.chart text')].map((text) => text.getBoundingClientRect())
+      .filter((box) => box.height > 0).map((box) => box.height)),
+    ids: [...document.querySelectorAll('[id]')].map((one) => one.id),
+    heading: document.querySelector('h1').innerText,
+    text: document.body.innerText,
+  }));
+  await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
+}
+await view('light', 1100, 900, 'light', 1);
+await page.screenshot({ path: `${folder}/top.png`, clip: { x: 0, y: 0, width: 1100, height: 1350 } });
+await view('dark', 1100, 900, 'dark', 1);
+await view('phone', 360, 740, 'light', 1);
+await page.emulateMediaFeatures([]);
+writeFileSync(`${folder}/report.pdf`, await page.pdf({ format: 'A4' }));
+console.log(JSON.stringify(found));
+await browser.close();
