@@ -348,7 +348,7 @@ fn a_load_that_ends_leaves_the_others_alone() {
 fn a_slow_load_is_not_starved_by_a_fast_one() {
     let config = file(
         "fair.toml",
-        "shards = 60\nmax-requests = 1\nduration = \"3s\"\nquiet = true\n\
+        "shards = 400\nmax-requests = 1\nduration = \"3s\"\nquiet = true\n\
          [[load]]\nname = \"slow\"\nrps = 100\nrecord-ttl = \"2s\"\n[[load]]\nname = \"fast\"\nrps = \"max\"\n",
     );
     let (_, summary, stderr) = run(&["--config", config.to_str().unwrap()]);
