@@ -27,8 +27,8 @@ struct Connection {
     delay: Duration,
     buffer: Vec<u8>,
     filled: usize,
-    /// Whole responses by their number of results.
-    canned: HashMap<usize, Vec<u8>>,
+    /// Whole responses by their form and number of results.
+    canned: HashMap<(bool, usize), Vec<u8>>,
 }
 
 impl Connection {
@@ -46,9 +46,13 @@ impl Connection {
             self.read_to(head + length)?;
             let body = &self.buffer[head..head + length];
             if text.contains("kinesis_20131202.putrecords") {
-                let entries = count(body, b"\"PartitionKey\":");
+                let entries = count(body, b"PartitionKey");
+                let in_cbor = text.contains("application/x-amz-cbor-1.1");
                 std::thread::sleep(self.delay);
-                let canned = self.canned.entry(entries).or_insert_with(|| {
+                let canned = self.canned.entry((in_cbor, entries)).or_insert_with(|| {
+                    if in_cbor {
+                        return cbor_response(entries);
+                    }
                     let results = vec![RESULT; entries].join(",");
                     response(&format!(r#"{{"FailedRecordCount":0,"Records":[{results}]}}"#))
                 });
@@ -90,9 +94,28 @@ impl Connection {
 }
 
 fn response(body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\n\r\n{body}")
-        .into_bytes()
+    let mut response = head("application/x-amz-json-1.1", body.len());
+    response.extend_from_slice(body.as_bytes());
+    response
+}
+
+fn head(kind: &str, length: usize) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n").into_bytes()
+}
+
+/// The same results in CBOR: text up to 23 bytes has its length in its first byte (0x60), longer text behind
+/// 0x78; maps and arrays are open until 0xFF.
+fn cbor_response(entries: usize) -> Vec<u8> {
+    let result = [
+        &b"\xA2\x6ESequenceNumber\x78\x3849671000000000000000000000000000000000000000000000000002"[..],
+        b"\x67ShardId\x74shardId-000000000000",
+    ]
+    .concat();
+    let begin = &b"\xBF\x71FailedRecordCount\x00\x67Records\x9F"[..];
+    let body = [begin, &result.repeat(entries), b"\xFF\xFF"].concat();
+    let mut response = head("application/x-amz-cbor-1.1", body.len());
+    response.extend_from_slice(&body);
+    response
 }
 
 fn find(text: &[u8], word: &[u8]) -> Option<usize> {

@@ -51,6 +51,9 @@ pub struct Engine {
     // How long shards were open in all until the present map came, and when that was.
     shard_time: (Nanos, Nanos),
     in_flight: InFlight,
+    // Whether the last request was the first of two, and the room that it took.
+    half_pair: bool,
+    last_room: usize,
     // What writes its requests, which others do.
     encoder: Encoder,
     expired: Vec<Record>,
@@ -115,6 +118,8 @@ impl Engine {
             stream: config.stream_place,
             shard_time: (0, 0),
             in_flight: InFlight::default(),
+            half_pair: false,
+            last_room: 0,
             expired: Vec::new(),
             on_time: ON_TIME.saturating_add(config.batch.linger.saturating_mul(2)),
             windows: WindowCutter::new(),
@@ -154,7 +159,8 @@ impl Engine {
             return None;
         };
         let room = self.body_len();
-        if !self.room.take_request(room, self.member) {
+        if !self.has_room() || !self.room.take_request(room, self.member) {
+            self.room.queue(self.member);
             self.holdup = Some(Holdup::InFlight);
             return None;
         }
@@ -227,6 +233,8 @@ impl Engine {
                 self.account.note(record.intended, |ledger| ledger.possible_duplicates += 1);
             }
         }
+        self.half_pair = !self.half_pair;
+        self.last_room = room;
         self.in_flight.requests += 1;
         self.in_flight.bytes += room;
         self.in_flight.records += batch.records.len() as u64;

@@ -135,6 +135,13 @@ impl Room {
         self.is_turn_of(member) && self.has(bytes)
     }
 
+    /// Whether two requests of about `bytes` each may be sent, or none is in flight.
+    pub(super) fn fits_two(&self, bytes: usize, member: Member) -> bool {
+        let (requests, most) = (self.requests.load(Ordering::Relaxed), self.bounds());
+        let both = self.bytes.load(Ordering::Relaxed).saturating_add(bytes.saturating_mul(2));
+        self.is_turn_of(member) && (requests == 0 || requests + 2 <= most.requests && both <= most.bytes)
+    }
+
     fn has(&self, bytes: usize) -> bool {
         let (requests, most) = (self.requests.load(Ordering::Relaxed), self.bounds());
         requests == 0

@@ -192,7 +192,7 @@ impl Keys {
             }
             let digests = short_digests(&keys);
             for (place, digest) in places.iter_mut().zip(digests) {
-                *place = map.route(u128::from_be_bytes(digest));
+                *place = map.route(digest);
             }
         } else {
             for (place, &n) in places.iter_mut().zip(numbers) {

@@ -204,7 +204,7 @@ impl Source {
             }
             let digests = short_digests(&keys);
             for (place, digest) in places.iter_mut().zip(digests) {
-                *place = map.route(u128::from_be_bytes(digest));
+                *place = map.route(digest);
             }
             return places;
         }

@@ -43,6 +43,24 @@ fn aggregates_need_few_kinesis_records() {
     assert!(count(&summary, "kinesis_records") < 1_500, "{summary:#}");
 }
 
+/// The same in CBOR, proved record by record; throttled entries are told apart there, too.
+#[test]
+fn records_in_cbor_are_stored_as_they_are() {
+    for flags in [&["--rps", "2000"][..], &["--rps", "20000", "--aggregate"]] {
+        let more = ["--wire", "cbor", "--verify", "--duration", "2s", "--threshold", "achieved_rps > 1"];
+        let (code, summary, stderr) = run(&[flags, &more].concat());
+        assert_eq!(code, 0, "{stderr}");
+        assert_balanced(&summary);
+        assert_eq!(count(&summary["verify"], "delivered"), count(&summary, "scheduled"));
+        assert_eq!(count(&summary["verify"], "corrupted"), 0);
+    }
+    let crowd =
+        ["--wire", "cbor", "--rps", "2000", "--shards", "1", "--shard-limit", "none", "--duration", "2s"];
+    let (_, summary, stderr) = run(&[&crowd[..], &["--drain-timeout", "20s"]].concat());
+    assert_balanced(&summary);
+    assert!(count(&summary, "throttled_entries") > 0, "{stderr}");
+}
+
 /// The article's key makes one shard hot: the load waits for it, and is not thrown at it.
 #[test]
 fn a_hot_shard_makes_records_wait_rather_than_be_throttled() {

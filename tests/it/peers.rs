@@ -258,11 +258,11 @@ async fn kinesis_mock_splits_and_merges() {
 }
 
 #[tokio::test]
-async fn kinesis_mock_splits_and_merges_under_aggregates() {
+async fn kinesis_mock_splits_and_merges_under_aggregates_in_cbor() {
     let Some(peers) = Peers::find() else { return };
     let mock = peers.kinesis_mock().await;
     let flags =
-        ["--aggregate", "--rps", "5000", "--duration", "30s", "--linger", "100ms", "--batch-entries", "4"];
+        ["--wire=cbor", "--aggregate", "--rps=5000", "--duration=30s", "--linger=100ms", "--batch-entries=4"];
     let (summary, found) = run_while_resharding(&mock, "packed", &flags).await;
     assert_exact(150_000, &summary, &found);
     assert_eq!(count(&found, "bytes"), count(&summary, "bytes"));

@@ -154,8 +154,16 @@ async fn aggregates_find_the_new_shards_and_are_stored_once() {
 /// A stream that goes away under load: no retry mends it, so the run ends and says what to do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_deleted_ends_the_run() {
+    for wire in ["json", "cbor"] {
+        a_deleted_stream_is_told(wire).await;
+    }
+}
+
+async fn a_deleted_stream_is_told(wire: &str) {
     let (store, url) = serve(4).await;
     let child = start(&[
+        "--wire",
+        wire,
         "--stream",
         STREAM,
         "--region",

@@ -34,8 +34,18 @@ impl Engine {
         }
     }
 
+    /// Whether there is room in flight for the batch, as it is.
+    ///
+    /// In a closed loop, for two: there they are made two at a time, as two bodies are hashed in the time of
+    /// one. Each answer makes room for one alone; without waiting for a second, half of the bodies were
+    /// hashed by themselves.
     pub(super) fn has_room(&self) -> bool {
-        self.room.fits(self.body_len(), self.member)
+        let bytes = self.body_len();
+        if self.pacer.is_closed_loop() && !self.draining && !self.half_pair {
+            self.room.fits_two(bytes.max(self.last_room), self.member)
+        } else {
+            self.room.fits(bytes, self.member)
+        }
     }
 
     /// About how long the body of the batch will be.
