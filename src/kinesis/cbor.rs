@@ -16,18 +16,23 @@ const TEXT: u8 = 3 << 5;
 const ARRAY: u8 = 4 << 5;
 const MAP: u8 = 5 << 5;
 
+// What the lower five bits say of a length that does not fit there: how many bytes it has behind them.
+const ONE_BYTE: u8 = 0x18;
+const TWO_BYTES: u8 = 0x19;
+const FOUR_BYTES: u8 = 0x1A;
+
 /// Appends the head of an item: its major type and its length.
 #[expect(clippy::cast_possible_truncation, reason = "each arm holds what fits")]
 fn head(major: u8, len: usize, out: &mut Vec<u8>) {
     match len {
         0..24 => out.push(major | len as u8),
-        24..0x100 => out.extend_from_slice(&[major | 24, len as u8]),
+        24..0x100 => out.extend_from_slice(&[major | ONE_BYTE, len as u8]),
         0x100..0x1_0000 => {
             let [high, low] = (len as u16).to_be_bytes();
-            out.extend_from_slice(&[major | 25, high, low]);
+            out.extend_from_slice(&[major | TWO_BYTES, high, low]);
         }
         _ => {
-            out.push(major | 26);
+            out.push(major | FOUR_BYTES);
             out.extend_from_slice(&(len as u32).to_be_bytes());
         }
     }
@@ -52,7 +57,7 @@ pub(super) fn bytes(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// Appends the head of an array whose length is not known yet; gives the place of that.
 pub(super) fn begin_array(out: &mut Vec<u8>) -> usize {
-    out.extend_from_slice(&[ARRAY | 25, 0, 0]);
+    out.extend_from_slice(&[ARRAY | TWO_BYTES, 0, 0]);
     out.len() - 2
 }
 

@@ -313,7 +313,7 @@ mod tests {
         let blocks: [[[u8; 64]; 3]; LANES] = std::array::from_fn(|i| {
             std::array::from_fn(|j| std::array::from_fn(|k| (i * 192 + j * 64 + k * 3).to_le_bytes()[0]))
         });
-        let blocks = blocks.each_ref().map(|blocks| blocks.as_slice());
+        let blocks = blocks.each_ref().map(<[[u8; 64]; 3]>::as_slice);
         let (mut chosen, mut any) = (start(), start());
         fastest()(&mut chosen, &blocks);
         with_any(&mut any, &blocks);
