@@ -10,11 +10,10 @@ use tickgen::config::{ConfigError, Settings};
 use tickgen::observe::report::page;
 use tickgen::observe::{Summary, VerifyReport, init_logs};
 use tickgen::plan::{Output, Plan, SearchPlan, Target, Ui, VerifyPlan, WriteTo};
-use tickgen::run::{Reload, RunError, Sources, Stops, run_reloading, search, verify};
+use tickgen::run::{Reload, RunError, Signals, Sources, Stops, run_reloading, search, verify};
 use tickgen::search::{SearchSummary, Verdict};
 use tickgen::settings::Key;
 use tickgen::terminal;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
 
 /// Longest wait for the answer to `tickgen health`; container runtimes wait longer.
@@ -54,7 +53,8 @@ fn main() -> ExitCode {
         Err(error) => return failed(&format!("no threads to run on: {error}")),
     };
     let ended = runtime.block_on(async {
-        match Signals::listen() {
+        let reloads = sources.is_some() && matches!(plan, Planned::Run(_));
+        match Signals::listen(reloads) {
             Ok(signals) => Box::pin(plan.carry_out(signals, sources)).await,
             Err(error) => Err(Failure::Signals(error)),
         }
@@ -359,25 +359,4 @@ fn failed(why: &str) -> ExitCode {
 /// Writes to stderr; that nobody reads it is not the run's concern.
 fn tell(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-}
-
-impl Stops for Signals {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -16,6 +16,7 @@ mod replay;
 pub mod report;
 mod search;
 mod show;
+mod signals;
 mod underway;
 mod verify;
 
@@ -46,6 +47,7 @@ pub use reload::{Reload, Sources};
 #[cfg(any(test, fuzzing))]
 pub(crate) use replay::read as replayed;
 pub use search::search;
+pub use signals::Signals;
 
 /// Why a run came to no summary.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The config file of a run that is on, read again: on SIGHUP, or when it changes.
 
 use super::engines::Limited;
+use super::signals::{Hangup, Hangups};
 use crate::config::{ConfigError, Raw, Settings};
 use crate::observe::set_log_level;
 use crate::plan::{Change, Changes, Plan};
@@ -9,7 +10,6 @@ use crate::settings::Key;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// How often a watched file is looked at. It is read, not its time asked for: a `ConfigMap` is a link to a link
@@ -33,7 +33,7 @@ pub struct Sources {
 #[derive(Debug)]
 pub struct Reload {
     sources: Sources,
-    hangups: Signal,
+    hangups: Hangups,
     looks: Option<Interval>,
     // What was last applied, and what was seen since, or why it could not be read.
     settings: Settings,
@@ -52,7 +52,7 @@ impl Reload {
             looks
         });
         let seen = Ok(sources.text.clone());
-        Ok(Self { sources, hangups: signal(SignalKind::hangup())?, looks, settings, seen })
+        Ok(Self { sources, hangups: Hangups::listen()?, looks, settings, seen })
     }
 
     /// The changes, once the file is to be read and has some. What is wrong with it is told, and waited out.
@@ -76,8 +76,11 @@ impl Reload {
             }
         };
         tokio::select! {
-            // Hangups cannot end but with the runtime.
-            _ = self.hangups.recv() => {
+            hangup = self.hangups.next() => {
+                // That ends the run.
+                if hangup == Hangup::Gone {
+                    return false;
+                }
                 tracing::info!(file = %self.sources.path.display(), "SIGHUP: reading the settings again");
                 self.seen = self.text().await;
                 return true;

@@ -211,6 +211,33 @@ fn a_signal_drains_a_daemon_and_its_summary_balances() {
     }
 }
 
+#[test]
+fn a_hangup_without_a_terminal_ends_nothing_and_quit_ends_at_once() {
+    // One shard takes less than this, so that a drain would take for ever.
+    let slow = "--rps 4000 --shards 1 --record-ttl 1h --drain-timeout 1h --max-backlog 1000000 --summary -";
+    let nowhere = "verify --stream s --summary-of /nowhere/run.json";
+    for (flags, begun, code) in [
+        (slow, " acked ", 99),
+        ("search --slo lost==0 --from 100 --summary -", "offered/s ", 1),
+        (nowhere, "waiting for the run to end", 1),
+    ] {
+        let mut child = start(&flags.split(' ').collect::<Vec<_>>());
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains(begun)), "{flags}");
+        signal(&child, "HUP");
+        assert!(lines.any(|line| line.contains("no config file is read again here")), "{flags}");
+        signal(&child, "QUIT");
+        std::thread::spawn(move || lines.for_each(drop));
+        let (ended, summary, _) = finished(&child.wait_with_output().unwrap());
+        assert_eq!(ended, code, "{flags}");
+        if flags == slow {
+            assert_balanced(&summary);
+            assert_eq!(summary["stopped_by"], "signal", "{summary:#}");
+            assert!(summary["failed"].as_u64() > Some(0), "{summary:#}");
+        }
+    }
+}
+
 /// A server that is asked what it is and then never answers again.
 fn silent_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

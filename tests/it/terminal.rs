@@ -186,14 +186,11 @@ fn q_and_ctrl_c_end_a_run_like_signals() {
 #[test]
 fn signals_give_the_terminal_back() {
     let Some(pane) = Pane::open("signals") else { return };
-    for (signals, exit_code, flags) in [
-        (&["TERM"][..], 0, "--rps 100 --shards 1"),
-        (
-            &["TERM", "INT"],
-            99,
-            "--rps 4000 --shards 1 --record-ttl 1h --drain-timeout 1h --max-backlog 1000000",
-        ),
-    ] {
+    // One shard takes less than this, so that a drain would take long.
+    let slow = "--rps 4000 --shards 1 --record-ttl 1h --drain-timeout 1h --max-backlog 1000000";
+    for (signals, exit_code, flags) in
+        [(&["TERM"][..], 0, "--rps 100 --shards 1"), (&["QUIT"], 99, slow), (&["TERM", "INT"], 99, slow)]
+    {
         pane.start("", flags);
         pane.wait_for("/s due");
         let child = pane.child();
@@ -206,6 +203,31 @@ fn signals_give_the_terminal_back() {
         assert_eq!(pane.assert_restored(exit_code)["stopped_by"], "signal");
         pane.type_line("clear");
         pane.wait_until("a clear screen", |screen| screen.trim() == "$");
+    }
+}
+
+#[test]
+fn a_run_whose_terminal_is_closed_drains() {
+    // With a config file SIGHUP would have it read again; the view, and a line a second.
+    for (name, ui, on) in [("closed", "live", "of 100/s due"), ("closed-plain", "plain", "    1s  ")] {
+        let Some(pane) = Pane::open(name) else { return };
+        std::fs::write(pane.folder.join("run.toml"), "rps = 100\nshards = 1\n").unwrap();
+        pane.start("", &format!("--config run.toml --ui {ui}"));
+        pane.wait_for(on);
+        let process = PathBuf::from(format!("/proc/{}", pane.child()));
+        // The server ends with its last pane.
+        pane.tell(&["new-window", "-d", "sleep 600"]);
+        pane.tell(&["kill-pane", "-t", ":0"]);
+        for _ in 0..LOOKS {
+            if !process.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(!process.exists(), "the run goes on with nobody there ({name})");
+        let summary = std::fs::read(pane.folder.join("run.json")).unwrap();
+        let summary: Value = serde_json::from_slice(&summary).expect("a summary");
+        assert_eq!((&summary["stopped_by"], &summary["lost"]), (&"signal".into(), &0.into()), "{name}");
     }
 }
 
