@@ -177,6 +177,10 @@ fn the_report_stands_by_itself_in_a_browser() {
         assert_eq!(ids.len(), distinct.len(), "ids are given twice");
         assert_shows(view["text"].as_str().unwrap(), &summary);
         assert!(folder.join(format!("{name}.png")).exists());
+        assert_eq!(view["clipped"], nothing, "{name} does not show these whole");
+    }
+    for (width, clipped) in found["print"].as_object().unwrap() {
+        assert_eq!(clipped, &nothing, "paper {width} px wide does not show these whole");
     }
     let pdf = std::fs::read(folder.join("report.pdf")).expect("a print");
     assert!(pdf.starts_with(b"%PDF"));

@@ -20,6 +20,20 @@ page.on('request', (request) => {
   if (request.url() !== own && !request.url().startsWith('data:')) found.requests.push(request.url());
 });
 
+// Texts of cells that cannot be seen whole: past the edge of the page or of what scrolls, or cut off. On paper
+// nothing scrolls, and on a phone nobody looks for what does.
+function clipped() {
+  const page = document.documentElement.clientWidth;
+  return [...document.querySelectorAll('th, td, dd')].filter((cell) => cell.getClientRects().length > 0).filter((cell) => {
+    const box = cell.getBoundingClientRect();
+    const text = document.createRange();
+    text.selectNodeContents(cell);
+    const right = Math.max(box.right, text.getBoundingClientRect().right);
+    const edge = cell.closest('.scroll')?.getBoundingClientRect().right ?? page;
+    return right > Math.min(edge, page) + 1 || cell.scrollWidth > cell.clientWidth + 1;
+  }).map((cell) => cell.innerText);
+}
+
 async function view(name, width, height, scheme, scale) {
   await page.setViewport({ width, height, deviceScaleFactor: scale });
   await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
@@ -39,12 +53,23 @@ async function view(name, width, height, scheme, scale) {
     text: document.body.innerText,
   }));
   await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
+  await page.evaluate(() => document.querySelectorAll('details').forEach((one) => { one.open = true; }));
+  found.views[name].clipped = await page.evaluate(clipped);
 }
 await view('light', 1100, 900, 'light', 1);
 await page.screenshot({ path: `${folder}/top.png`, clip: { x: 0, y: 0, width: 1100, height: 1350 } });
 await view('dark', 1100, 900, 'dark', 1);
 await view('phone', 360, 740, 'light', 1);
 await page.emulateMediaFeatures([]);
+// Paper: A4 and Letter within their margins, and half of that.
+await page.emulateMediaType('print');
+found.print = {};
+for (const width of [688, 710, 450]) {
+  await page.setViewport({ width, height: 900 });
+  await page.goto(own);
+  found.print[width] = await page.evaluate(clipped);
+}
+await page.emulateMediaType(null);
 writeFileSync(`${folder}/report.pdf`, await page.pdf({ format: 'A4' }));
 console.log(JSON.stringify(found));
 await browser.close();
