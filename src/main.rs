@@ -204,7 +204,9 @@ fn plan(cli: Cli) -> Result<(Planned, Option<Read>), Vec<String>> {
     }
     match Planned::new(&cli.task, &settings) {
         Ok(mut plan) if mistakes.is_empty() => {
-            mistakes.extend(check_files(plan.output()));
+            let config = file.as_ref().map(|(path, _)| path.as_path());
+            mistakes.extend(settings.check_files(config, matches!(plan, Planned::Verify(_))));
+            mistakes.extend(plan.output().check_files());
             mistakes.extend(plan.choose_ui().err());
             if mistakes.is_empty() {
                 let sources = |(path, text)| Sources { path, text, variables, flags: cli.flags };
@@ -308,20 +310,6 @@ fn variables(mistakes: &mut Vec<ConfigError>) -> Vec<(String, String)> {
         }
     }
     variables
-}
-
-/// Opens the files of the results once, so that a run does not end without a place for them.
-fn check_files(output: &Output) -> Vec<ConfigError> {
-    let summary = match &output.summary {
-        Some(WriteTo::File(path)) => Some(("--summary", path)),
-        _ => None,
-    };
-    let files = summary.into_iter().chain(output.report.as_ref().map(|path| ("--report", path)));
-    let opened = files.map(|(flag, path)| {
-        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        opened.map_err(|error| ConfigError::elsewhere(format!("{flag} {}", path.display()), error))
-    });
-    opened.filter_map(Result::err).collect()
 }
 
 fn report(output: &Output, summary: &Done) -> ExitCode {

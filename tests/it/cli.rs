@@ -461,6 +461,71 @@ fn a_summary_that_cannot_be_written_is_told_before_anything_is_sent() {
 }
 
 #[test]
+fn results_do_not_overwrite_each_other_or_what_is_read() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("same-files");
+    std::fs::create_dir_all(folder.join("in")).unwrap();
+    for name in ["c.toml", "t.json", "r.ndjson", "proved.json"] {
+        std::fs::write(folder.join(name), if name == "t.json" { "{{ n }}" } else { "" }).unwrap();
+    }
+    let refused = |flags: &str, problems: &[&str]| {
+        let output = tickgen(&flags.split(' ').collect::<Vec<_>>()).current_dir(&folder).output().unwrap();
+        let (code, _, stderr) = finished(&output);
+        assert_eq!(code, 2, "{flags}: {stderr}");
+        for problem in problems {
+            assert!(stderr.contains(&format!("error: {problem}")), "{problem}\n{stderr}");
+        }
+    };
+    refused(
+        "--records 1 --report x --summary in/../x --hdr-log ./x",
+        &[
+            "--report x: is the same file as --summary in/../x",
+            "--hdr-log ./x: is the same file as --report x",
+        ],
+    );
+    refused("--records 1 --to t.x --summary t.x", &["--to t.x: is the same file as --summary t.x"]);
+    refused("--config c.toml --report c.toml", &["--report c.toml: is the same file as the config file"]);
+    refused("--template t.json --to t.json", &["--to t.json: is the same file as --template t.json"]);
+    refused(
+        "--shape replay:r.ndjson --to r.ndjson",
+        &["--to r.ndjson: is the same file as --shape replay:r.ndjson"],
+    );
+    refused(
+        "verify --summary-of proved.json --summary proved.json",
+        &["--summary proved.json: is the same file as --summary-of proved.json"],
+    );
+    refused(
+        "--records 1 --report - --hdr-log - --to -",
+        &[
+            "--report -: name a file",
+            "--hdr-log -: name a file",
+            "--to -: name a file, or stdout by this word",
+        ],
+    );
+    let mut left: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["c.toml", "in", "proved.json", "r.ndjson", "t.json"]);
+    // What is no file takes them all.
+    let flags = "--records 1 --rps 10 --report /dev/null --summary /dev/null --hdr-log /dev/null";
+    assert_eq!(tickgen(&flags.split(' ').collect::<Vec<_>>()).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_empty_results() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed");
+    std::fs::create_dir_all(&folder).unwrap();
+    let [summary, report] = ["run.json", "run.html"].map(|name| folder.join(name));
+    std::fs::write(&report, "of a run before").unwrap();
+    let mut child = start(&["--summary", summary.to_str().unwrap(), "--report", report.to_str().unwrap()]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("acked")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!summary.exists());
+    assert_eq!(std::fs::read_to_string(report).unwrap(), "of a run before");
+}
+
+#[test]
 fn a_reader_that_leaves_does_not_cost_the_summary() {
     let file = std::env::temp_dir().join(format!("tickgen-summary-{}.json", std::process::id()));
     let mut child = start(&["--rps", "100", "--duration", "2s", "--summary", file.to_str().unwrap()]);

@@ -401,4 +401,19 @@ fn files_that_no_run_left_are_refused() {
     assert!(code == 2 && stderr.contains("unknown figure; known are achieved_rps"), "{stderr}");
     let (code, _, stderr) = report(&["render", text(&a), "--report", "/nowhere/r.html"]);
     assert!(code == 1 && stderr.contains("/nowhere/r.html: No such file"), "{stderr}");
+    // Nothing that is read is written over, and no file is written twice.
+    let (a, b) = (text(&a), text(&b));
+    let log = text(&folder.join("a.hlog")).to_owned();
+    for (flags, flag, other) in [
+        (vec!["merge", a, b, "--summary", a], "--summary", a),
+        (vec!["merge", a, b, "--hdr-log", &log], "--hdr-log", log.as_str()),
+        (vec!["compare", a, b, "--json", b], "--json", b),
+        (vec!["render", a, "--report", a], "--report", a),
+    ] {
+        let (code, _, stderr) = report(&flags);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(&format!("error: {flag} {other}: is the same file as {other}")), "{stderr}");
+    }
+    assert_eq!(std::fs::read_to_string(a).unwrap(), whole);
+    assert_eq!(report(&["render", a, "--report", "-"]).0, 2);
 }
