@@ -21,6 +21,7 @@ mod underway;
 mod verify;
 
 use crate::admin::{Admin, Guard, Limits};
+use crate::cost::Tariff;
 #[cfg(feature = "embedded")]
 use crate::kinesis::embedded;
 use crate::kinesis::{Registrations, StreamError};
@@ -138,9 +139,12 @@ async fn reach(plan: &Plan, stops: &mut impl Stops) -> Result<(Vec<Records>, Des
         () = stops.next() => return Err(RunError::Stopped),
     };
     if let Some(unpriced) = tariff(plan, &to).filter(|t| t.max_usd.is_some() && !t.is_known()) {
-        let region = unpriced.region;
-        let missing =
-            format!("--max-cost: the price list has no price of such streams in {region}; see --prices");
+        let Tariff { region, fan_out, .. } = unpriced;
+        let read = if fan_out { " read by fan-out" } else { "" };
+        let missing = format!(
+            "--max-cost: the price list has no price of such streams{read} in {region}; see --prices and \
+             --price-region"
+        );
         return Err(RunError::Plan(missing));
     }
     for ((load, source), to) in plan.loads.iter().zip(&sources).zip(&to.loads) {

@@ -273,12 +273,17 @@ pub(super) fn cost(summary: &Summary) -> String {
     let Some(cost) = &summary.cost else { return String::new() };
     let mine = |mode: CapacityMode| if cost.mode == mode { " (this run's)" } else { "" };
     let usage = &cost.usage;
-    let put = format!(
+    let mut put = format!(
         "{} shard-hours, {} PUT payload units",
         number(usage.shard_hours),
         count(usage.put_payload_units)
     );
-    let moved = format!("{} GB in, {} GB out", number(usage.gb_in), number(usage.gb_out));
+    let mut moved = format!("{} GB in, {} GB out", number(usage.gb_in), number(usage.gb_out));
+    if usage.consumer_shard_hours > 0.0 {
+        let fan_out = format!(", {} GB out by fan-out", number(usage.fan_out_gb));
+        let _ = write!(put, ", {} consumer-shard-hours{fan_out}", number(usage.consumer_shard_hours));
+        moved.push_str(&fan_out);
+    }
     let mut rows = vec![
         vec![
             Text(format!("Provisioned{}", mine(CapacityMode::Provisioned))),
