@@ -20,7 +20,7 @@ mod signals;
 mod underway;
 mod verify;
 
-use crate::admin::{Admin, Guard, Limits};
+use crate::admin::{Admin, Guard, Limits, Token};
 use crate::cost::Tariff;
 #[cfg(feature = "embedded")]
 use crate::kinesis::embedded;
@@ -175,6 +175,9 @@ async fn listen(plan: &Plan, search: bool, rest: &mut Rest) -> Result<Admin, Run
     let Some(addr) = plan.output.admin_addr else { return Ok(admin) };
     let listener = TcpListener::bind(addr).await.map_err(|source| RunError::Admin { addr, source })?;
     let bound = listener.local_addr().unwrap_or(addr);
+    if let Some(file) = plan.output.admin_token.as_ref().and_then(Token::exposed) {
+        tracing::warn!(file = %file.display(), "every user of this machine can read the token: chmod 600");
+    }
     let guard = Guard {
         token: plan.output.admin_token.clone(),
         hosts: plan.output.admin_hosts.clone(),
