@@ -1,12 +1,12 @@
 //! `tickgen`: parse, plan, run, exit code.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tickgen::admin::Probe;
 use tickgen::cli::{self, Cli, Task};
-use tickgen::config::{ConfigError, Settings};
+use tickgen::config::{ConfigError, Raw, Settings};
 use tickgen::observe::report::page;
 use tickgen::observe::{Summary, VerifyReport, init_logs};
 use tickgen::plan::{Output, Plan, SearchPlan, Target, Ui, VerifyPlan, WriteTo};
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     match cli.task {
-        Task::Health(url) => return health(url),
+        Task::Health(url) => return health(url, cli.config, cli.flags),
         Task::Report(task) => return report_on(&task),
         _ => {}
     }
@@ -236,7 +236,12 @@ fn report_on(task: &cli::ReportTask) -> ExitCode {
             if on_stdout {
                 tell(&comparison.to_string());
             } else {
-                let _ = write!(std::io::stdout(), "{comparison}");
+                let mut to = stdout();
+                let written = write!(to, "{comparison}").and_then(|()| to.flush());
+                // Who stops reading has read enough.
+                if let Some(error) = written.err().filter(|error| error.kind() != ErrorKind::BrokenPipe) {
+                    return failed(&format!("the comparison could not be written to stdout: {error}"));
+                }
             }
             ExitCode::from(if regressed { THRESHOLD_MISSED } else { 0 })
         }
@@ -252,8 +257,8 @@ fn report_on(task: &cli::ReportTask) -> ExitCode {
 }
 
 /// Asks a running tickgen whether it is well.
-fn health(url: Option<Probe>) -> ExitCode {
-    let url = match url.map_or_else(own_livez, Ok) {
+fn health(url: Option<Probe>, config: Option<PathBuf>, flags: Vec<(Key, Raw)>) -> ExitCode {
+    let url = match url.map_or_else(|| own_livez(config, flags), Ok) {
         Ok(url) => url,
         Err(mistakes) => return failed(&mistakes),
     };
@@ -264,13 +269,13 @@ fn health(url: Option<Probe>) -> ExitCode {
     }
 }
 
-/// Where the tickgen with the settings of this environment answers.
-fn own_livez() -> Result<Probe, String> {
+/// Where the tickgen with these settings and those of this environment answers.
+fn own_livez(config: Option<PathBuf>, flags: Vec<(Key, Raw)>) -> Result<Probe, String> {
     let mut mistakes = Vec::new();
-    let file = read_config(None, &mut mistakes);
+    let file = read_config(config, &mut mistakes);
     let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     // Other settings and their mistakes are the run's concern.
-    let (settings, _) = Settings::layer(file, variables(&mut mistakes), Vec::new());
+    let (settings, _) = Settings::layer(file, variables(&mut mistakes), flags);
     let addr = Plan::admin_addr(&settings).unwrap_or_else(|more| {
         mistakes.extend(more);
         None
@@ -278,7 +283,9 @@ fn own_livez() -> Result<Probe, String> {
     match (addr, mistakes.first()) {
         (_, Some(mistake)) => Err(mistake.to_string()),
         (Some(addr), None) => Ok(Probe::livez(addr)),
-        (None, None) => Err("no address to ask: give a URL, or set TICKGEN_ADMIN_ADDR".into()),
+        (None, None) => {
+            Err("no address to ask: give a URL or --admin-addr, or set TICKGEN_ADMIN_ADDR".into())
+        }
     }
 }
 

@@ -339,6 +339,11 @@ fn runs_are_added_with_exact_percentiles() {
     let (code, _, stderr) = report(&["render", text(&json)]);
     assert_eq!((code, stderr.trim()), (0, text(&html)), "{stderr}");
     assert_eq!(report(&["compare", text(&json), text(&json)]).0, 0);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output =
+        tickgen(&["report", "compare", text(&json), text(&json)]).stdout(full).output().expect("it runs");
+    let (code, _, stderr) = finished(&output);
+    assert!(code == 1 && stderr.contains("error: the comparison could not be written"), "{stderr}");
 }
 
 #[test]
