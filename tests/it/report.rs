@@ -2,15 +2,12 @@
 //! in a browser. `.ci/peers` installs both.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{assert_balanced, finished, peers, run, signal, tickgen};
+use crate::harness::{assert_balanced, assert_picture, finished, peers, run, signal, tickgen};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-
-/// Set to have the README's picture of the report made anew.
-const PICTURE: &str = "UPDATE_IMAGES";
 
 /// A folder of its own for a test.
 fn scratch(name: &str) -> PathBuf {
@@ -109,8 +106,7 @@ fn a_log_that_cannot_be_written_is_told() {
 }
 
 /// A run with all that a report can show: a shape, a warmup, throttles, and a hot shard that is split.
-fn eventful(report: &Path) -> Value {
-    let html = text(report);
+fn eventful(folder: &Path) -> Value {
     let flags = [
         "--shape",
         "sine:mean=2600,amplitude=1500,period=8s",
@@ -134,10 +130,13 @@ fn eventful(report: &Path) -> Value {
         "--seed",
         "7",
         "--quiet",
+        "--summary",
+        "-",
         "--report",
-        html,
+        "report.html",
     ];
-    let (code, summary, stderr) = run(&flags);
+    let output = tickgen(&flags).current_dir(folder).output().expect("the binary runs");
+    let (code, summary, stderr) = finished(&output);
     assert!([0, 99].contains(&code), "{stderr}");
     summary
 }
@@ -150,7 +149,7 @@ fn the_report_stands_by_itself_in_a_browser() {
     };
     let folder = scratch("report");
     let report = folder.join("report.html");
-    let summary = eventful(&report);
+    let summary = eventful(&folder);
     // An import finds its modules beside the script alone.
     let beside = peers.join("node/look_at_report.mjs");
     std::fs::copy(script("look_at_report.mjs"), &beside).expect("a copy");
@@ -184,10 +183,10 @@ fn the_report_stands_by_itself_in_a_browser() {
     }
     let pdf = std::fs::read(folder.join("report.pdf")).expect("a print");
     assert!(pdf.starts_with(b"%PDF"));
-    if std::env::var_os(PICTURE).is_some() {
-        let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images/report.png");
-        std::fs::copy(folder.join("top.png"), to).expect("a picture");
-    }
+    let labels: Vec<&str> = found["labels"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_picture("report", &folder.join("picture.png"), &labels.join("\n"), |text| {
+        text.lines().map(str::to_owned).collect()
+    });
 }
 
 /// Every part that a report is to have, with the figures of the summary.

@@ -2,7 +2,7 @@
 // printed. Writes pictures of it, and prints as JSON what the page did: console messages, requests, widths.
 import chromium from '@sparticuz/chromium';
 import puppeteer from 'puppeteer-core';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
 const [report, folder] = process.argv.slice(2);
@@ -56,11 +56,28 @@ async function view(name, width, height, scheme, scale) {
   await page.evaluate(() => document.querySelectorAll('details').forEach((one) => { one.open = true; }));
   found.views[name].clipped = await page.evaluate(clipped);
 }
+const shown = (name) => `data:image/png;base64,${readFileSync(`${folder}/${name}.png`).toString('base64')}`;
+
 await view('light', 1100, 900, 'light', 1);
-await page.screenshot({ path: `${folder}/top.png`, clip: { x: 0, y: 0, width: 1100, height: 1350 } });
+// What every report of such a run has in words, and where a heading is nearest to the middle of the page.
+const { labels, height, cut } = await page.evaluate(() => {
+  document.querySelectorAll('details').forEach((one) => { one.open = false; });
+  const labelled = document.querySelectorAll('h2, thead th, .tiles dt, .legend span:not([class])');
+  const height = document.documentElement.scrollHeight;
+  const tops = [...document.querySelectorAll('h2')].map((one) => Math.round(one.getBoundingClientRect().top + scrollY) - 24);
+  const cut = tops.reduce((best, top) => (Math.abs(top - height / 2) < Math.abs(best - height / 2) ? top : best));
+  return { labels: [...new Set([...labelled].map((one) => one.innerText.trim()).filter((text) => /^\D/.test(text)))], height, cut };
+});
+found.labels = labels;
 await view('dark', 1100, 900, 'dark', 1);
 await view('phone', 360, 740, 'light', 1);
 await page.emulateMediaFeatures([]);
+// The picture of the README: the whole page, its first half by day and its second by night.
+await page.setViewport({ width: 2200, height: Math.max(cut, height - cut), deviceScaleFactor: 0.7 });
+await page.setContent(`<style>body { margin: 0; display: flex; background: #101418 } div { flex: none; width: 1100px; overflow: hidden; height: 100vh; background: #fff }
+  div + div { background: #101418 } img { display: block; clip-path: inset(0) }</style>
+  <div style="height: 100vh"><div style="height: ${cut}px"><img src="${shown('light')}"></div></div><div><img style="margin-top: -${cut}px" src="${shown('dark')}"></div>`);
+await page.screenshot({ path: `${folder}/picture.png` });
 // Paper: A4 and Letter within their margins, and half of that.
 await page.emulateMediaType('print');
 found.print = {};
