@@ -1,4 +1,4 @@
-use crate::producer::{Cause, Holdup, Snapshot};
+use crate::producer::{Cause, Holdup, Ledger, Snapshot};
 use serde::{Deserialize, Serialize};
 
 /// What kept a load from going faster, or from its target.
@@ -57,14 +57,10 @@ impl Limit {
         let late = account.start_lateness.histogram().value_at_quantile(0.99) >= LATE_MICROS;
         let answered = account.entries.total() - account.warmup_entries;
         let throttled = (account.throttled_entries - account.warmup_throttled) * 1000 > answered;
-        // What was never sent, or not answered when the run was ended at once, is not the stream's doing.
-        let lost = ledger.lost_by_cause().map(|(cause, lost)| (cause, lost - warmup.lost_by(cause)));
-        let mut lost = lost.filter(|(cause, _)| ![Cause::NeverSent, Cause::Unanswered].contains(cause));
-        let gave_up = lost.any(|(_, lost)| lost > 0);
         let mut by = Vec::new();
         if fell_short && last.measured() > 0 {
             // A limit that adapts, and a full backlog, follow from a stream that throttles or is silent.
-            if throttled || gave_up || share(Holdup::NoAnswer) >= NOTABLE {
+            if throttled || stream_lost(ledger, warmup) || share(Holdup::NoAnswer) >= NOTABLE {
                 by.push(LimitReason::Stream);
             }
             let mut held = [(in_flight, LimitReason::InFlightBound), (shards, LimitReason::ShardLimit)];
@@ -139,6 +135,14 @@ impl Limit {
         let who = if *first == LimitReason::Stream { "The stream" } else { "The generator" };
         format!("{who} was the limit: {}.", reasons.join("; "))
     }
+}
+
+/// Whether the stream had a part in what was lost: not in what was never sent, or had no answer yet when the run
+/// was ended at once.
+fn stream_lost(ledger: &Ledger, warmup: &Ledger) -> bool {
+    ledger.lost_by_cause().any(|(cause, lost)| {
+        !matches!(cause, Cause::NeverSent | Cause::Unanswered) && lost > warmup.lost_by(cause)
+    })
 }
 
 #[cfg(test)]

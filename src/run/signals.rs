@@ -100,14 +100,13 @@ impl Hangups {
 
     /// The next one. Of one that has come nothing is lost if this is not waited for to its end.
     pub(super) async fn next(&mut self) -> Hangup {
-        let due = match self.due {
-            Some(due) => due,
-            None => {
-                // Signals cannot end but with the runtime.
-                self.signal.recv().await;
-                let closing = if self.terminals > 0 { CLOSING } else { Duration::ZERO };
-                *self.due.insert(Instant::now() + closing)
-            }
+        let due = if let Some(due) = self.due {
+            due
+        } else {
+            // Signals cannot end but with the runtime.
+            self.signal.recv().await;
+            let closing = if self.terminals > 0 { CLOSING } else { Duration::ZERO };
+            *self.due.insert(Instant::now() + closing)
         };
         sleep_until(due).await;
         self.due = None;
