@@ -143,10 +143,13 @@ fn health() -> Command {
     let url = Arg::new("url")
         .value_name("URL")
         .value_parser(Probe::parse)
-        .help("Address to ask; not given: /livez of TICKGEN_ADMIN_ADDR, or of admin-addr in TICKGEN_CONFIG");
+        .help("Address to ask; not given: /livez of the admin server that these settings are of")
+        .conflicts_with_all(["config", Key::AdminAddr.setting().name]);
     Command::new("health")
         .about("Asks a running tickgen whether it is well: exit 0, or 1 with the reason on stderr")
         .arg(url)
+        .arg(config_argument())
+        .arg(argument(Key::AdminAddr.setting()))
 }
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -181,7 +184,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
                 return Err(command().error(ErrorKind::MissingSubcommand, "report needs one of its tasks"));
             }
         },
-        Some(("health", health)) => (Task::Health(health.get_one("url").cloned()), &matches),
+        Some(("health", health)) => (Task::Health(health.get_one("url").cloned()), health),
         Some(("verify", of_verify)) => (Task::Verify, of_verify),
         Some((_, of_search)) => (Task::Search, of_search),
         None => (Task::Run, &matches),

@@ -70,29 +70,30 @@ impl ConfigError {
     pub fn elsewhere(name: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { name: name.into(), raw: None, problem: problem.to_string() }
     }
-}
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, raw, problem } = self;
-        let Some(Raw { texts, source }) = raw else {
-            return write!(f, "{name}: {problem}");
-        };
+    /// Where it was made: the setting with its value, as it was given.
+    pub(crate) fn place(&self) -> String {
+        let Self { name, raw, .. } = self;
+        let Some(Raw { texts, source }) = raw else { return name.clone() };
         let value = texts.join(", ");
         match source {
             Source::Flag => {
                 let flag = Key::named(name).map_or(name.as_str(), |key| key.setting().flag());
-                write!(f, "--{flag} {value}: {problem}")
+                format!("--{flag} {value}")
             }
             Source::Variable => {
                 let variable = Key::named(name).map_or_else(|| name.clone(), |key| key.setting().variable());
-                write!(f, "{variable}={value}: {problem}")
+                format!("{variable}={value}")
             }
-            Source::File { path, line, .. } => {
-                write!(f, "{}:{line}: {name} = {value}: {problem}", path.display())
-            }
-            Source::Default => write!(f, "{name} (default {value}): {problem}"),
+            Source::File { path, line, .. } => format!("{}:{line}: {name} = {value}", path.display()),
+            Source::Default => format!("{name} (default {value})"),
         }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place(), self.problem)
     }
 }
 

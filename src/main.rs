@@ -1,20 +1,19 @@
 //! `tickgen`: parse, plan, run, exit code.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tickgen::admin::Probe;
 use tickgen::cli::{self, Cli, Task};
-use tickgen::config::{ConfigError, Settings};
+use tickgen::config::{ConfigError, Raw, Settings};
 use tickgen::observe::report::page;
 use tickgen::observe::{Summary, VerifyReport, init_logs};
 use tickgen::plan::{Output, Plan, SearchPlan, Target, Ui, VerifyPlan, WriteTo};
-use tickgen::run::{Reload, RunError, Sources, Stops, run_reloading, search, verify};
+use tickgen::run::{Reload, RunError, Signals, Sources, Stops, run_reloading, search, verify};
 use tickgen::search::{SearchSummary, Verdict};
 use tickgen::settings::Key;
 use tickgen::terminal;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
 
 /// Longest wait for the answer to `tickgen health`; container runtimes wait longer.
@@ -31,7 +30,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     match cli.task {
-        Task::Health(url) => return health(url),
+        Task::Health(url) => return health(url, cli.config, cli.flags),
         Task::Report(task) => return report_on(&task),
         _ => {}
     }
@@ -54,7 +53,8 @@ fn main() -> ExitCode {
         Err(error) => return failed(&format!("no threads to run on: {error}")),
     };
     let ended = runtime.block_on(async {
-        match Signals::listen() {
+        let reloads = sources.is_some() && matches!(plan, Planned::Run(_));
+        match Signals::listen(reloads) {
             Ok(signals) => Box::pin(plan.carry_out(signals, sources)).await,
             Err(error) => Err(Failure::Signals(error)),
         }
@@ -204,7 +204,9 @@ fn plan(cli: Cli) -> Result<(Planned, Option<Read>), Vec<String>> {
     }
     match Planned::new(&cli.task, &settings) {
         Ok(mut plan) if mistakes.is_empty() => {
-            mistakes.extend(check_files(plan.output()));
+            let config = file.as_ref().map(|(path, _)| path.as_path());
+            mistakes.extend(settings.check_files(config, matches!(plan, Planned::Verify(_))));
+            mistakes.extend(plan.output().check_files());
             mistakes.extend(plan.choose_ui().err());
             if mistakes.is_empty() {
                 let sources = |(path, text)| Sources { path, text, variables, flags: cli.flags };
@@ -234,7 +236,12 @@ fn report_on(task: &cli::ReportTask) -> ExitCode {
             if on_stdout {
                 tell(&comparison.to_string());
             } else {
-                let _ = write!(std::io::stdout(), "{comparison}");
+                let mut to = stdout();
+                let written = write!(to, "{comparison}").and_then(|()| to.flush());
+                // Who stops reading has read enough.
+                if let Some(error) = written.err().filter(|error| error.kind() != ErrorKind::BrokenPipe) {
+                    return failed(&format!("the comparison could not be written to stdout: {error}"));
+                }
             }
             ExitCode::from(if regressed { THRESHOLD_MISSED } else { 0 })
         }
@@ -250,8 +257,8 @@ fn report_on(task: &cli::ReportTask) -> ExitCode {
 }
 
 /// Asks a running tickgen whether it is well.
-fn health(url: Option<Probe>) -> ExitCode {
-    let url = match url.map_or_else(own_livez, Ok) {
+fn health(url: Option<Probe>, config: Option<PathBuf>, flags: Vec<(Key, Raw)>) -> ExitCode {
+    let url = match url.map_or_else(|| own_livez(config, flags), Ok) {
         Ok(url) => url,
         Err(mistakes) => return failed(&mistakes),
     };
@@ -262,13 +269,13 @@ fn health(url: Option<Probe>) -> ExitCode {
     }
 }
 
-/// Where the tickgen with the settings of this environment answers.
-fn own_livez() -> Result<Probe, String> {
+/// Where the tickgen with these settings and those of this environment answers.
+fn own_livez(config: Option<PathBuf>, flags: Vec<(Key, Raw)>) -> Result<Probe, String> {
     let mut mistakes = Vec::new();
-    let file = read_config(None, &mut mistakes);
+    let file = read_config(config, &mut mistakes);
     let file = file.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
     // Other settings and their mistakes are the run's concern.
-    let (settings, _) = Settings::layer(file, variables(&mut mistakes), Vec::new());
+    let (settings, _) = Settings::layer(file, variables(&mut mistakes), flags);
     let addr = Plan::admin_addr(&settings).unwrap_or_else(|more| {
         mistakes.extend(more);
         None
@@ -276,7 +283,9 @@ fn own_livez() -> Result<Probe, String> {
     match (addr, mistakes.first()) {
         (_, Some(mistake)) => Err(mistake.to_string()),
         (Some(addr), None) => Ok(Probe::livez(addr)),
-        (None, None) => Err("no address to ask: give a URL, or set TICKGEN_ADMIN_ADDR".into()),
+        (None, None) => {
+            Err("no address to ask: give a URL or --admin-addr, or set TICKGEN_ADMIN_ADDR".into())
+        }
     }
 }
 
@@ -308,20 +317,6 @@ fn variables(mistakes: &mut Vec<ConfigError>) -> Vec<(String, String)> {
         }
     }
     variables
-}
-
-/// Opens the files of the results once, so that a run does not end without a place for them.
-fn check_files(output: &Output) -> Vec<ConfigError> {
-    let summary = match &output.summary {
-        Some(WriteTo::File(path)) => Some(("--summary", path)),
-        _ => None,
-    };
-    let files = summary.into_iter().chain(output.report.as_ref().map(|path| ("--report", path)));
-    let opened = files.map(|(flag, path)| {
-        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        opened.map_err(|error| ConfigError::elsewhere(format!("{flag} {}", path.display()), error))
-    });
-    opened.filter_map(Result::err).collect()
 }
 
 fn report(output: &Output, summary: &Done) -> ExitCode {
@@ -359,25 +354,4 @@ fn failed(why: &str) -> ExitCode {
 /// Writes to stderr; that nobody reads it is not the run's concern.
 fn tell(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-}
-
-impl Stops for Signals {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

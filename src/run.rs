@@ -16,10 +16,12 @@ mod replay;
 pub mod report;
 mod search;
 mod show;
+mod signals;
 mod underway;
 mod verify;
 
-use crate::admin::{Admin, Guard, Limits};
+use crate::admin::{Admin, Guard, Limits, Token};
+use crate::cost::Tariff;
 #[cfg(feature = "embedded")]
 use crate::kinesis::embedded;
 use crate::kinesis::{Registrations, StreamError};
@@ -46,6 +48,7 @@ pub use reload::{Reload, Sources};
 #[cfg(any(test, fuzzing))]
 pub(crate) use replay::read as replayed;
 pub use search::search;
+pub use signals::Signals;
 
 /// Why a run came to no summary.
 #[derive(Debug, thiserror::Error)]
@@ -136,9 +139,12 @@ async fn reach(plan: &Plan, stops: &mut impl Stops) -> Result<(Vec<Records>, Des
         () = stops.next() => return Err(RunError::Stopped),
     };
     if let Some(unpriced) = tariff(plan, &to).filter(|t| t.max_usd.is_some() && !t.is_known()) {
-        let region = unpriced.region;
-        let missing =
-            format!("--max-cost: the price list has no price of such streams in {region}; see --prices");
+        let Tariff { region, fan_out, .. } = unpriced;
+        let read = if fan_out { " read by fan-out" } else { "" };
+        let missing = format!(
+            "--max-cost: the price list has no price of such streams{read} in {region}; see --prices and \
+             --price-region"
+        );
         return Err(RunError::Plan(missing));
     }
     for ((load, source), to) in plan.loads.iter().zip(&sources).zip(&to.loads) {
@@ -169,6 +175,9 @@ async fn listen(plan: &Plan, search: bool, rest: &mut Rest) -> Result<Admin, Run
     let Some(addr) = plan.output.admin_addr else { return Ok(admin) };
     let listener = TcpListener::bind(addr).await.map_err(|source| RunError::Admin { addr, source })?;
     let bound = listener.local_addr().unwrap_or(addr);
+    if let Some(file) = plan.output.admin_token.as_ref().and_then(Token::exposed) {
+        tracing::warn!(file = %file.display(), "every user of this machine can read the token: chmod 600");
+    }
     let guard = Guard {
         token: plan.output.admin_token.clone(),
         hosts: plan.output.admin_hosts.clone(),

@@ -5,14 +5,20 @@ use super::problem::Problem;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode};
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use subtle::ConstantTimeEq as _;
 
-/// What steering requests must show.
+/// What steering requests must show. Its digest is kept: digests are of one length, so that the time of a
+/// comparison does not tell that of the token.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
+pub struct Token {
+    digest: [u8; 32],
+    exposed: Option<PathBuf>,
+}
 
 impl Token {
     /// The shortest token that is taken, in characters.
@@ -24,7 +30,15 @@ impl Token {
     /// What is wrong with the file, for the user.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-        Self::parse(&text)
+        let mode = std::fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode();
+        let exposed = (mode & 0o004 != 0).then(|| path.to_owned());
+        Ok(Self { exposed, ..Self::parse(&text)? })
+    }
+
+    /// Its file, if every user of this machine can read it.
+    #[must_use]
+    pub fn exposed(&self) -> Option<&Path> {
+        self.exposed.as_deref()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -35,12 +49,13 @@ impl Token {
                 Self::SHORTEST
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self { digest: Sha256::digest(text).into(), exposed: None })
     }
 
     /// Whether this is the token. It takes the same time whatever part of it is right.
     fn is(&self, given: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(given).into()
+        let given: [u8; 32] = Sha256::digest(given).into();
+        self.digest.ct_eq(&given).into()
     }
 }
 
@@ -241,6 +256,18 @@ mod tests {
             assert!(Token::parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(format!("{:?}", Token::parse("0123456789abcdef")), "Ok(Token(..))");
+        assert_eq!(Token::parse("0123456789abcdef").unwrap().digest.len(), 32);
         assert!(Token::read(Path::new("/nowhere/token")).unwrap_err().contains("No such file"));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_noticed() {
+        let path = std::env::temp_dir().join(format!("tickgen-token-{}", std::process::id()));
+        std::fs::write(&path, "0123456789abcdef").unwrap();
+        for (mode, exposed) in [(0o600, None), (0o640, None), (0o644, Some(&*path))] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Token::read(&path).unwrap().exposed(), exposed, "{mode:o}");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -16,7 +16,9 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -122,7 +124,7 @@ async fn status(State(admin): State<Admin>) -> Shown {
 
 /// The body of `PUT /rate`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct RateOrder {
     rps: Rps,
     #[serde(default, deserialize_with = "text")]
@@ -134,11 +136,43 @@ fn text<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error>
     String::deserialize(value).map(Some)
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 enum Rps {
     Number(f64),
     Word(String),
+}
+
+impl<'de> Deserialize<'de> for Rps {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        value.deserialize_any(RpsVisitor)
+    }
+}
+
+/// Reads a number or a word; what else comes is told in the words of JSON, not of Rust.
+struct RpsVisitor;
+
+impl Visitor<'_> for RpsVisitor {
+    type Value = Rps;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or \"max\"")
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Rps, E> {
+        Ok(Rps::Number(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Rps, E> {
+        Ok(Rps::Number(number as f64))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Rps, E> {
+        Ok(Rps::Number(number as f64))
+    }
+
+    fn visit_str<E>(self, word: &str) -> Result<Rps, E> {
+        Ok(Rps::Word(word.to_owned()))
+    }
 }
 
 const RATE_BODY: &str =
@@ -147,6 +181,10 @@ const RATE_BODY: &str =
 impl RateOrder {
     fn read(body: &[u8]) -> Result<(Option<Rate>, Option<String>), Problem> {
         let wrong = |why: String| Problem::new(StatusCode::BAD_REQUEST, format!("{why}; {RATE_BODY}"));
+        // An array of the right length would be taken for its fields.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(wrong("the body is no JSON object".to_owned()));
+        }
         let order: Self = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
         let rate = match order.rps {
             Rps::Word(word) if word == "max" => None,
@@ -286,6 +324,23 @@ mod tests {
             "{\"rps\": \"\u{fffd}\"",
         ] {
             assert!(thousandths(body).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_order_is_told_in_plain_words() {
+        for (body, told) in [
+            ("[5000]", "the body is no JSON object; expected"),
+            ("", "the body is no JSON object; expected"),
+            (r#"{"rps": null}"#, "invalid type: null, expected a number or \"max\" at line 1"),
+            (r#"{"rps": [1]}"#, "invalid type: sequence, expected a number or \"max\" at line 1"),
+            (r#"{"rps": 5, "load": 7}"#, "invalid type: integer `7`, expected a string at line 1"),
+            ("{}", "missing field `rps`"),
+            (r#"{"rps": "fast"}"#, "rps: \"fast\" is not a rate"),
+        ] {
+            let text = format!("{:?}", RateOrder::read(body.as_bytes()).unwrap_err()).replace('\\', "");
+            assert!(text.contains(told), "{text}");
+            assert!(!text.contains("enum") && !text.contains("struct"), "{text}");
         }
     }
 }

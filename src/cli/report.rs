@@ -49,15 +49,16 @@ const AFTER_COMPARE: &str = "Exit codes: 0 no limit is exceeded; 1 the compariso
 a file is not what a run leaves; 99 a limit is exceeded.";
 
 pub(super) fn command() -> Command {
-    let file = |name: &'static str, help: &'static str| {
+    let file_or_dash = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
     };
+    let file = |name, help| file_or_dash(name, help).value_parser(no_dash);
     let run = |name: &'static str, help: &'static str| Arg::new(name).value_name("RUN.json").help(help);
     let merge = Command::new("merge")
         .about("Adds runs up to one, with percentiles of all their records")
         .after_help(AFTER_MERGE)
         .arg(run("runs", "Summaries of runs with their histogram logs").num_args(1..).required(true))
-        .arg(file("summary", "Write the summary of all as JSON there; - is stdout"))
+        .arg(file_or_dash("summary", "Write the summary of all as JSON there; - is stdout"))
         .arg(file("report", "Write the report of all there, as one HTML file"))
         .arg(file("hdr-log", "Write the histogram log of all there"));
     let compare = Command::new("compare")
@@ -73,7 +74,7 @@ pub(super) fn command() -> Command {
                 .action(ArgAction::Append)
                 .help("Fail (exit 99) if this is worse by more, such as 'response_time_ms.p99 5%'; may be repeated"),
         )
-        .arg(file("json", "Write the comparison as JSON there; - is stdout"));
+        .arg(file_or_dash("json", "Write the comparison as JSON there; - is stdout"));
     let render = Command::new("render")
         .about("Makes the report of a run from its summary")
         .arg(run("run", "The summary of the run").required(true))
@@ -85,6 +86,10 @@ pub(super) fn command() -> Command {
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .subcommands([merge, compare, render])
+}
+
+fn no_dash(text: &str) -> Result<PathBuf, &'static str> {
+    if text == "-" { Err("name a file: this does not go to stdout") } else { Ok(text.into()) }
 }
 
 /// The task of the matched subcommand.

@@ -6,6 +6,6 @@
 mod prices;
 mod tariff;
 
-pub use prices::{OnDemandPrices, PriceList, PriceListError, ProvisionedPrices, RegionPrices};
+pub use prices::{FanOutPrices, OnDemandPrices, PriceList, PriceListError, ProvisionedPrices, RegionPrices};
 pub(crate) use tariff::dollars;
 pub use tariff::{CapacityMode, CostSummary, Tariff, Usage};

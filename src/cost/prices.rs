@@ -29,7 +29,7 @@ pub struct RegionPrices {
     pub on_demand_advantage: Option<OnDemandPrices>,
 }
 
-/// Prices of provisioned streams. Reading without fan-out costs nothing.
+/// Prices of provisioned streams. Reading by polling costs nothing.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProvisionedPrices {
@@ -37,8 +37,21 @@ pub struct ProvisionedPrices {
     pub shard_hour: f64,
     /// A million PUT payload units: each record in chunks of 25 KiB.
     pub million_put_payload_units: f64,
+    /// What registered consumers cost, if it is known.
+    #[serde(default)]
+    pub fan_out: Option<FanOutPrices>,
     /// Where these prices were published.
     pub source: String,
+}
+
+/// Prices of reading provisioned streams as a registered consumer (enhanced fan-out).
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FanOutPrices {
+    /// A shard for an hour, for each consumer.
+    pub consumer_shard_hour: f64,
+    /// A GiB read.
+    pub gb_out: f64,
 }
 
 /// Prices of on-demand streams.
@@ -49,8 +62,11 @@ pub struct OnDemandPrices {
     pub stream_hour: f64,
     /// A GiB written, each record rounded up to a KiB.
     pub gb_in: f64,
-    /// A GiB read without fan-out.
+    /// A GiB read by polling.
     pub gb_out: f64,
+    /// A GiB read by registered consumers (enhanced fan-out), if it is known.
+    #[serde(default)]
+    pub fan_out_gb_out: Option<f64>,
     /// Where these prices were published.
     pub source: String,
 }
@@ -99,9 +115,14 @@ impl PriceList {
 
 impl RegionPrices {
     fn all(&self) -> Vec<f64> {
-        let provisioned = self.provisioned.iter().flat_map(|p| [p.shard_hour, p.million_put_payload_units]);
+        let provisioned = self.provisioned.iter().flat_map(|p| {
+            let fan_out = p.fan_out.iter().flat_map(|f| [f.consumer_shard_hour, f.gb_out]);
+            [p.shard_hour, p.million_put_payload_units].into_iter().chain(fan_out)
+        });
         let on_demand = [&self.on_demand, &self.on_demand_advantage].into_iter().flatten();
-        provisioned.chain(on_demand.flat_map(|p| [p.stream_hour, p.gb_in, p.gb_out])).collect()
+        let on_demand =
+            on_demand.flat_map(|p| [p.stream_hour, p.gb_in, p.gb_out].into_iter().chain(p.fan_out_gb_out));
+        provisioned.chain(on_demand).collect()
     }
 }
 

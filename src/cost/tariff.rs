@@ -34,6 +34,8 @@ pub struct Tariff {
     pub streams: u64,
     /// How often what is written is read back by the run itself.
     pub readers: u64,
+    /// Whether it is read by registered consumers, rather than by polling.
+    pub fan_out: bool,
     /// What the run may cost in dollars.
     pub max_usd: Option<f64>,
 }
@@ -49,8 +51,14 @@ pub struct Usage {
     pub put_payload_units: u64,
     /// Bytes written in GiB, each stored record rounded up to a KiB.
     pub gb_in: f64,
-    /// Bytes read back in GiB.
+    /// Bytes read back by polling, in GiB.
     pub gb_out: f64,
+    /// Open shards times hours of the run, for each registered consumer (enhanced fan-out).
+    #[serde(default)]
+    pub consumer_shard_hours: f64,
+    /// Bytes read back by registered consumers, in GiB.
+    #[serde(default)]
+    pub fan_out_gb: f64,
 }
 
 /// What a run would cost at list price, in US dollars without tax and without any free tier. Hours are those
@@ -84,12 +92,30 @@ impl Usage {
     fn provisioned(&self, prices: &RegionPrices) -> Option<f64> {
         let prices = prices.provisioned.as_ref()?;
         let puts = self.put_payload_units as f64 / 1e6 * prices.million_put_payload_units;
-        Some(self.shard_hours * prices.shard_hour + puts)
+        let fan_out = match &prices.fan_out {
+            _ if !self.has_fan_out() => 0.0,
+            None => return None,
+            Some(prices) => {
+                self.consumer_shard_hours * prices.consumer_shard_hour + self.fan_out_gb * prices.gb_out
+            }
+        };
+        Some(self.shard_hours * prices.shard_hour + puts + fan_out)
     }
 
     fn on_demand(&self, prices: Option<&super::OnDemandPrices>) -> Option<f64> {
         let prices = prices?;
-        Some(self.stream_hours * prices.stream_hour + self.gb_in * prices.gb_in + self.gb_out * prices.gb_out)
+        let fan_out = if self.has_fan_out() { self.fan_out_gb * prices.fan_out_gb_out? } else { 0.0 };
+        let polled = self.gb_out * prices.gb_out;
+        Some(self.stream_hours * prices.stream_hour + self.gb_in * prices.gb_in + polled + fan_out)
+    }
+
+    fn has_fan_out(&self) -> bool {
+        self.consumer_shard_hours > 0.0
+    }
+
+    /// Adds bytes that are read back.
+    fn read(&mut self, gb: f64, fan_out: bool) {
+        *(if fan_out { &mut self.fan_out_gb } else { &mut self.gb_out }) += gb;
     }
 }
 
@@ -97,7 +123,8 @@ impl Tariff {
     /// Whether the prices of the run's mode are known.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.price(&Usage::default()).usd.is_some()
+        let consumer_shard_hours = if self.fan_out { 1.0 } else { 0.0 };
+        self.price(&Usage { consumer_shard_hours, ..Usage::default() }).usd.is_some()
     }
 
     /// What a run has cost so far.
@@ -124,23 +151,31 @@ impl Tariff {
         };
         usage.put_payload_units += rounded_up(units * more);
         usage.gb_in += gb_in * more;
-        usage.gb_out += gb_in * more * self.readers as f64;
+        usage.read(gb_in * more * self.readers as f64, self.fan_out);
         let hours = ahead as f64 / 1e9 / HOUR_S;
         usage.stream_hours += hours * self.streams as f64;
-        usage.shard_hours += hours * now.account.shard_time.len().max(1) as f64;
+        let shard_hours = hours * now.account.shard_time.len().max(1) as f64;
+        usage.shard_hours += shard_hours;
+        if self.fan_out {
+            usage.consumer_shard_hours += shard_hours;
+        }
         self.price(&usage).usd
     }
 
     fn usage(&self, now: &Snapshot) -> Usage {
         let account = &now.account;
         let hours = |nanos: Nanos| nanos as f64 / 1e9 / HOUR_S;
-        Usage {
-            shard_hours: hours(account.shard_time.iter().map(|(_, time)| time).sum()),
+        let shard_hours = hours(account.shard_time.iter().map(|(_, time)| time).sum());
+        let mut usage = Usage {
+            shard_hours,
             stream_hours: hours(now.elapsed) * self.streams as f64,
             put_payload_units: account.billed.put_units,
             gb_in: account.billed.kib as f64 * 1024.0 / GB,
-            gb_out: account.accepted_bytes as f64 * self.readers as f64 / GB,
-        }
+            consumer_shard_hours: if self.fan_out { shard_hours } else { 0.0 },
+            ..Usage::default()
+        };
+        usage.read(account.accepted_bytes as f64 * self.readers as f64 / GB, self.fan_out);
+        usage
     }
 
     fn price(&self, usage: &Usage) -> CostSummary {
@@ -189,6 +224,9 @@ impl CostSummary {
             mine.put_payload_units += theirs.put_payload_units;
             mine.gb_in += theirs.gb_in;
             mine.gb_out += theirs.gb_out;
+            // Each run has consumers of its own.
+            mine.consumer_shard_hours += theirs.consumer_shard_hours;
+            mine.fan_out_gb += theirs.fan_out_gb;
             sum.max_usd = sum.max_usd.zip(other.max_usd).map(|(mine, theirs)| mine + theirs);
             if (&sum.region, &sum.prices) != (&other.region, &other.prices) {
                 // Of two regions or lists there is no one price.
@@ -221,7 +259,8 @@ impl fmt::Display for CostSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { region, prices_as_of, .. } = self;
         if self.provisioned_usd.is_none() && self.on_demand_usd.is_none() {
-            return write!(f, "unknown: no prices of {region} (--prices FILE)");
+            let what = if self.prices.is_some() && self.usage.has_fan_out() { "fan-out in " } else { "" };
+            return write!(f, "unknown: no prices of {what}{region} (--prices FILE, --price-region NAME)");
         }
         write!(
             f,
@@ -263,6 +302,7 @@ mod tests {
             mode,
             streams: 1,
             readers: 1,
+            fan_out: false,
             max_usd: Some(5.0),
         }
     }
@@ -290,6 +330,31 @@ mod tests {
         assert!(near(cost.on_demand_usd, 0.04 + gib * 0.12), "{cost:?}");
         assert_eq!(cost.usd, cost.provisioned_usd);
         assert_eq!(tariff(CapacityMode::OnDemand).cost(&hour()).usd, cost.on_demand_usd);
+    }
+
+    #[test]
+    fn registered_consumers_cost_extra_or_the_cost_is_unknown() {
+        let of = |mode| Tariff { fan_out: true, ..tariff(mode) };
+        let (mut hour, polled) = (hour(), tariff(CapacityMode::Provisioned).cost(&hour()));
+        let cost = of(CapacityMode::Provisioned).cost(&hour);
+        let gib = 3_600_000.0 * 3.0 / 1024.0 / 1024.0;
+        let more = |a: Option<f64>, b: Option<f64>| a.unwrap() - b.unwrap();
+        // 4 consumer-shard-hours at 0.015, and 10.3 GiB at 0.013; on demand at 0.05 in place of 0.04.
+        let extra = more(cost.provisioned_usd, polled.provisioned_usd);
+        assert!((extra - (4.0 * 0.015 + gib * 0.013)).abs() < 1e-9, "{cost:?}");
+        assert!((more(cost.on_demand_usd, polled.on_demand_usd) - gib * 0.01).abs() < 1e-9, "{cost:?}");
+        assert_eq!((cost.usage.gb_out, polled.usage.fan_out_gb), (0.0, 0.0));
+        // It is part of what is on its way, too.
+        hour.target_rps = Some(0.0);
+        let committed = |tariff: Tariff| tariff.committed_usd(&hour, SECOND).unwrap();
+        let ahead = committed(of(CapacityMode::Provisioned)) - committed(tariff(CapacityMode::Provisioned));
+        assert!(ahead > extra, "{ahead} {extra}");
+        let mut unpriced = of(CapacityMode::Provisioned);
+        unpriced.prices.as_mut().unwrap().provisioned.as_mut().unwrap().fan_out = None;
+        assert!(!unpriced.is_known());
+        unpriced.prices.as_mut().unwrap().on_demand = None;
+        let told = unpriced.cost(&hour).to_string();
+        assert!(told.starts_with("unknown: no prices of fan-out in us-east-1"), "{told}");
     }
 
     #[test]

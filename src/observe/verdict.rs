@@ -1,4 +1,4 @@
-use crate::producer::{Holdup, Snapshot};
+use crate::producer::{Cause, Holdup, Ledger, Snapshot};
 use serde::{Deserialize, Serialize};
 
 /// What kept a load from going faster, or from its target.
@@ -57,16 +57,18 @@ impl Limit {
         let late = account.start_lateness.histogram().value_at_quantile(0.99) >= LATE_MICROS;
         let answered = account.entries.total() - account.warmup_entries;
         let throttled = (account.throttled_entries - account.warmup_throttled) * 1000 > answered;
-        let gave_up = ledger.lost() > warmup.lost();
         let mut by = Vec::new();
         if fell_short && last.measured() > 0 {
             // A limit that adapts, and a full backlog, follow from a stream that throttles or is silent.
-            if throttled || gave_up || share(Holdup::NoAnswer) >= NOTABLE {
+            if throttled || stream_lost(ledger, warmup) || share(Holdup::NoAnswer) >= NOTABLE {
                 by.push(LimitReason::Stream);
             }
             let mut held = [(in_flight, LimitReason::InFlightBound), (shards, LimitReason::ShardLimit)];
             held.sort_by(|a, b| b.0.total_cmp(&a.0));
             by.extend(held.iter().filter(|(share, _)| *share >= NOTABLE).map(|(_, reason)| *reason));
+            if by.is_empty() && !late && ledger.lost() > warmup.lost() {
+                by.push(LimitReason::Stream);
+            }
             if late || by.is_empty() && target_rps.is_none() {
                 by.push(LimitReason::Cpu);
             }
@@ -135,6 +137,14 @@ impl Limit {
     }
 }
 
+/// Whether the stream had a part in what was lost: not in what was never sent, or had no answer yet when the run
+/// was ended at once.
+fn stream_lost(ledger: &Ledger, warmup: &Ledger) -> bool {
+    ledger.lost_by_cause().any(|(cause, lost)| {
+        !matches!(cause, Cause::NeverSent | Cause::Unanswered) && lost > warmup.lost_by(cause)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +181,25 @@ mod tests {
         assert_eq!(by(&hold(Holdup::NoAnswer, 5)), [LimitReason::Stream]);
         let limit = Limit::new(&dropped, target);
         assert!(limit.generator && limit.text.starts_with("The generator was the limit: requests in flight"));
+    }
+
+    #[test]
+    fn what_was_never_sent_for_the_shards_limit_is_not_the_streams() {
+        let waited = |cause| {
+            snapshot(move |s| {
+                s.account.hold(Holdup::ShardLimit, 9 * SECOND);
+                s.account.ledger.fail_many(5_000, cause);
+            })
+        };
+        let limit = Limit::new(&waited(Cause::NeverSent), Some(2000.0));
+        assert_eq!((limit.generator, &limit.by[..]), (true, &[LimitReason::ShardLimit][..]), "{limit:?}");
+        assert!(limit.text.starts_with("The generator was the limit: all that waited"), "{}", limit.text);
+        let timed_out = Cause::Request(crate::kinesis::RequestErrorKind::TimedOut);
+        let limit = Limit::new(&waited(timed_out), Some(2000.0));
+        assert_eq!(limit.by, [LimitReason::Stream, LimitReason::ShardLimit]);
+        // Where nothing else shows, it is the stream that was sent to.
+        let silent = snapshot(|s| s.account.ledger.fail_many(7, Cause::Unanswered));
+        assert_eq!(Limit::new(&silent, Some(1000.0)).by, [LimitReason::Stream]);
     }
 
     #[test]

@@ -84,6 +84,14 @@ impl Reader<'_> {
         let watch_config = self.read(Key::WatchConfig, parse::switch);
         let abort_after = self.read_if_set(Key::AbortOnThreshold, parse::after);
         let hdr_interval = self.read(Key::HdrInterval, parse::at_least_100ms);
+        for key in [Key::Report, Key::HdrLog] {
+            if self.text(key).as_deref() == Some("-") {
+                self.refuse(key, "name a file: of the results only the summary goes to stdout");
+            }
+        }
+        if self.text(Key::To).as_deref() == Some("-") {
+            self.refuse(Key::To, "name a file, or stdout by this word");
+        }
         let report = self.text(Key::Report).map(PathBuf::from);
         let hdr_log = self.text(Key::HdrLog).map(PathBuf::from);
         let summary = self.text(Key::Summary).map(WriteTo::read_dash);

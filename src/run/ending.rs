@@ -102,6 +102,8 @@ pub(super) enum End {
     Missed(ThresholdResult),
     Gone,
     Told,
+    /// The terminal of a live view is gone.
+    HungUp,
     Cost,
 }
 
@@ -137,6 +139,8 @@ pub(super) async fn finish(
                         End::Missed(threshold) => (StoppedBy::Threshold, Some(threshold)),
                         End::Gone => (StoppedBy::Gone, None),
                         End::Told => (StoppedBy::Told, None),
+                        // The signal that it mostly comes with may come later.
+                        End::HungUp => (StoppedBy::Signal, None),
                         End::Cost => (StoppedBy::Cost, None),
                     };
                 }

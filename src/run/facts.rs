@@ -130,6 +130,7 @@ pub(super) fn tariff(plan: &Plan, to: &Destinations) -> Option<Tariff> {
         mode: if on_demand { CapacityMode::OnDemand } else { CapacityMode::Provisioned },
         streams: streams(to).count() as u64,
         readers: u64::from(plan.verify.is_some()),
+        fan_out: plan.verify.is_some_and(|read_back| read_back.fan_out),
         max_usd: plan.cost.max_usd,
     })
 }

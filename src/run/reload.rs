@@ -1,20 +1,24 @@
 //! The config file of a run that is on, read again: on SIGHUP, or when it changes.
 
 use super::engines::Limited;
+use super::signals::{Hangup, Hangups};
 use crate::config::{ConfigError, Raw, Settings};
 use crate::observe::set_log_level;
 use crate::plan::{Change, Changes, Plan};
 use crate::producer::{Bounds, Room, SteerError, Steering};
 use crate::settings::Key;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// How often a watched file is looked at. It is read, not its time asked for: a `ConfigMap` is a link to a link
 /// that is swapped, and a file may be written twice in one tick of its file system's clock.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The longest file that is read, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// Where a run's settings came from.
 #[derive(Clone, Debug)]
@@ -33,7 +37,7 @@ pub struct Sources {
 #[derive(Debug)]
 pub struct Reload {
     sources: Sources,
-    hangups: Signal,
+    hangups: Hangups,
     looks: Option<Interval>,
     // What was last applied, and what was seen since, or why it could not be read.
     settings: Settings,
@@ -52,7 +56,7 @@ impl Reload {
             looks
         });
         let seen = Ok(sources.text.clone());
-        Ok(Self { sources, hangups: signal(SignalKind::hangup())?, looks, settings, seen })
+        Ok(Self { sources, hangups: Hangups::listen()?, looks, settings, seen })
     }
 
     /// The changes, once the file is to be read and has some. What is wrong with it is told, and waited out.
@@ -76,8 +80,11 @@ impl Reload {
             }
         };
         tokio::select! {
-            // Hangups cannot end but with the runtime.
-            _ = self.hangups.recv() => {
+            hangup = self.hangups.next() => {
+                // That ends the run.
+                if hangup == Hangup::Gone {
+                    return false;
+                }
                 tracing::info!(file = %self.sources.path.display(), "SIGHUP: reading the settings again");
                 self.seen = self.text().await;
                 return true;
@@ -99,7 +106,7 @@ impl Reload {
 
     async fn text(&self) -> Result<String, String> {
         let path = self.sources.path.clone();
-        let text = tokio::task::spawn_blocking(move || std::fs::read_to_string(path)).await;
+        let text = tokio::task::spawn_blocking(move || text_of(&path)).await;
         text.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
@@ -131,6 +138,17 @@ impl Reload {
             }
         }
     }
+}
+
+/// The text of a regular file: to read a pipe would wait for who writes to it, for ever.
+fn text_of(path: &Path) -> std::io::Result<String> {
+    let refused = |why: &str| Err(std::io::Error::other(why.to_owned()));
+    if !std::fs::metadata(path)?.is_file() {
+        return refused("not a regular file, which alone is read again");
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST { refused("longer than 1 MiB") } else { Ok(text) }
 }
 
 fn plan(

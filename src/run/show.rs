@@ -37,6 +37,7 @@ impl Showing {
                 // A run that has ended does not listen any more; of two reasons to drain one is enough.
                 Ask::Quit => drop(quit.send(())),
                 Ask::Drain => drop(end.try_send(End::Told)),
+                Ask::HangUp => drop(end.try_send(End::HungUp)),
             };
             match Live::start(view_facts(plan, to, facts), observer.clone(), steering, ask) {
                 Ok(live) => {

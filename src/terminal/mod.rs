@@ -40,6 +40,8 @@ pub enum Ask {
     Quit,
     /// To drain.
     Drain,
+    /// To drain, as the terminal is gone.
+    HangUp,
 }
 
 /// Why no live view can be shown on this process's terminal, if it can't.
@@ -145,6 +147,10 @@ impl Shown {
             let now = Instant::now();
             if now >= next {
                 next = now + FRAME;
+                if !stderr().is_terminal() {
+                    (self.ask)(Ask::HangUp);
+                    return;
+                }
                 if !self.draw().unwrap_or(false) {
                     return;
                 }

@@ -9,11 +9,17 @@ use std::time::{Duration, Instant};
 /// How long the rate that was asked for is what the next key goes on from: after that it shows in snapshots.
 const ASKED: Duration = Duration::from_secs(1);
 
+/// The keys raise the rate to so many times what they found: one that is held down is pressed 30 times a second.
+const MOST: u64 = 10;
+
 /// Obeys the keys that change the rate.
 #[derive(Debug)]
 pub(super) struct Steer {
     steering: Steering,
     asked: Option<(Rate, Instant)>,
+    /// The highest rate that the keys set, once one was pressed.
+    most: Option<Rate>,
+    told: bool,
 }
 
 /// Which way a rate goes.
@@ -25,7 +31,7 @@ pub(super) enum Way {
 
 impl Steer {
     pub(super) fn new(steering: Steering) -> Self {
-        Self { steering, asked: None }
+        Self { steering, asked: None, most: None, told: false }
     }
 
     /// All loads together offer a tenth more or less than they do.
@@ -35,7 +41,7 @@ impl Steer {
             tracing::info!("there is no rate to change: as much is sent as answers allow, or nothing");
             return;
         };
-        let rate = next(rate, way);
+        let Some(rate) = self.wanted(rate, way) else { return };
         match self.steering.set_rate(Some(rate)) {
             Ok(()) => {
                 self.asked = Some((rate, now));
@@ -43,6 +49,22 @@ impl Steer {
             }
             Err(error) => tell(&error),
         }
+    }
+
+    /// The rate after another; `None` if the keys go no further, which is told once.
+    fn wanted(&mut self, rate: Rate, way: Way) -> Option<Rate> {
+        let most = *self.most.get_or_insert_with(|| most(rate));
+        if way == Way::Up && rate >= most {
+            if !std::mem::replace(&mut self.told, true) {
+                tracing::warn!(
+                    "+ goes no further than {MOST} times the rate that it found, {most}/s; PUT /rate does"
+                );
+            }
+            return None;
+        }
+        self.told = false;
+        let next = next(rate, way);
+        Some(if way == Way::Up { next.min(most) } else { next })
     }
 
     /// Pauses the run, or has it go on.
@@ -82,6 +104,12 @@ fn next(rate: Rate, way: Way) -> Rate {
     let unit = 10_u64.pow(next.ilog10().saturating_sub(2));
     let rounded = (next + unit / 2) / unit * unit;
     Rate::from_thousandths(rounded.min(Rate::MAX_PER_SECOND * 1000)).unwrap_or(rate)
+}
+
+/// The highest rate that the keys set where they found this one.
+fn most(found: Rate) -> Rate {
+    let most = found.thousandths().saturating_mul(MOST).min(Rate::MAX_PER_SECOND * 1000);
+    Rate::from_thousandths(most).unwrap_or(found)
 }
 
 /// When quitting was asked for.
@@ -131,6 +159,24 @@ mod tests {
         assert_eq!(steps(1, Way::Up), [1, 2, 3, 4]);
         let most = Rate::MAX_PER_SECOND * 1000;
         assert_eq!(steps(most, Way::Up), [most; 4]);
+    }
+
+    #[test]
+    fn a_held_key_goes_to_ten_times_the_rate() {
+        let mut steer = Steer::new(Steering::default());
+        let rate = |per_second: u64| Rate::from_thousandths(per_second * 1000).unwrap();
+        let (mut now, mut presses) = (rate(300), 0);
+        while let Some(next) = steer.wanted(now, Way::Up) {
+            (now, presses) = (next, presses + 1);
+        }
+        assert_eq!((now, presses), (rate(3000), 25));
+        assert_eq!(steer.wanted(now, Way::Down), Some(rate(2730)));
+        assert_eq!(steer.wanted(rate(2730), Way::Up), Some(now));
+        // A rate that was given by HTTP is not taken back.
+        assert_eq!(
+            (steer.wanted(rate(9000), Way::Up), steer.wanted(rate(9000), Way::Down)),
+            (None, Some(rate(8180)))
+        );
     }
 
     proptest! {

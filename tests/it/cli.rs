@@ -211,6 +211,33 @@ fn a_signal_drains_a_daemon_and_its_summary_balances() {
     }
 }
 
+#[test]
+fn a_hangup_without_a_terminal_ends_nothing_and_quit_ends_at_once() {
+    // One shard takes less than this, so that a drain would take for ever.
+    let slow = "--rps 4000 --shards 1 --record-ttl 1h --drain-timeout 1h --max-backlog 1000000 --summary -";
+    let nowhere = "verify --stream s --summary-of /nowhere/run.json";
+    for (flags, begun, code) in [
+        (slow, " acked ", 99),
+        ("search --slo lost==0 --from 100 --summary -", "offered/s ", 1),
+        (nowhere, "waiting for the run to end", 1),
+    ] {
+        let mut child = start(&flags.split(' ').collect::<Vec<_>>());
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains(begun)), "{flags}");
+        signal(&child, "HUP");
+        assert!(lines.any(|line| line.contains("no config file is read again here")), "{flags}");
+        signal(&child, "QUIT");
+        std::thread::spawn(move || lines.for_each(drop));
+        let (ended, summary, _) = finished(&child.wait_with_output().unwrap());
+        assert_eq!(ended, code, "{flags}");
+        if flags == slow {
+            assert_balanced(&summary);
+            assert_eq!(summary["stopped_by"], "signal", "{summary:#}");
+            assert!(summary["failed"].as_u64() > Some(0), "{summary:#}");
+        }
+    }
+}
+
 /// A server that is asked what it is and then never answers again.
 fn silent_server() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -431,6 +458,71 @@ fn a_summary_that_cannot_be_written_is_told_before_anything_is_sent() {
     let output = tickgen(&["--records", "1", "--summary", "/nowhere/x.json"]).output().unwrap();
     let (code, _, stderr) = finished(&output);
     assert!(code == 2 && stderr.contains("error: --summary /nowhere/x.json: No such file"), "{stderr}");
+}
+
+#[test]
+fn results_do_not_overwrite_each_other_or_what_is_read() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("same-files");
+    std::fs::create_dir_all(folder.join("in")).unwrap();
+    for name in ["c.toml", "t.json", "r.ndjson", "proved.json"] {
+        std::fs::write(folder.join(name), if name == "t.json" { "{{ n }}" } else { "" }).unwrap();
+    }
+    let refused = |flags: &str, problems: &[&str]| {
+        let output = tickgen(&flags.split(' ').collect::<Vec<_>>()).current_dir(&folder).output().unwrap();
+        let (code, _, stderr) = finished(&output);
+        assert_eq!(code, 2, "{flags}: {stderr}");
+        for problem in problems {
+            assert!(stderr.contains(&format!("error: {problem}")), "{problem}\n{stderr}");
+        }
+    };
+    refused(
+        "--records 1 --report x --summary in/../x --hdr-log ./x",
+        &[
+            "--report x: is the same file as --summary in/../x",
+            "--hdr-log ./x: is the same file as --report x",
+        ],
+    );
+    refused("--records 1 --to t.x --summary t.x", &["--to t.x: is the same file as --summary t.x"]);
+    refused("--config c.toml --report c.toml", &["--report c.toml: is the same file as the config file"]);
+    refused("--template t.json --to t.json", &["--to t.json: is the same file as --template t.json"]);
+    refused(
+        "--shape replay:r.ndjson --to r.ndjson",
+        &["--to r.ndjson: is the same file as --shape replay:r.ndjson"],
+    );
+    refused(
+        "verify --summary-of proved.json --summary proved.json",
+        &["--summary proved.json: is the same file as --summary-of proved.json"],
+    );
+    refused(
+        "--records 1 --report - --hdr-log - --to -",
+        &[
+            "--report -: name a file",
+            "--hdr-log -: name a file",
+            "--to -: name a file, or stdout by this word",
+        ],
+    );
+    let mut left: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["c.toml", "in", "proved.json", "r.ndjson", "t.json"]);
+    // What is no file takes them all.
+    let flags = "--records 1 --rps 10 --report /dev/null --summary /dev/null --hdr-log /dev/null";
+    assert_eq!(tickgen(&flags.split(' ').collect::<Vec<_>>()).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_empty_results() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed");
+    std::fs::create_dir_all(&folder).unwrap();
+    let [summary, report] = ["run.json", "run.html"].map(|name| folder.join(name));
+    std::fs::write(&report, "of a run before").unwrap();
+    let mut child = start(&["--summary", summary.to_str().unwrap(), "--report", report.to_str().unwrap()]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("acked")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!summary.exists());
+    assert_eq!(std::fs::read_to_string(report).unwrap(), "of a run before");
 }
 
 #[test]

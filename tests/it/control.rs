@@ -663,6 +663,15 @@ fn a_broken_file_is_told_and_the_run_goes_on() {
     let line = it.says("WARN");
     assert!(line.contains("broken.toml: No such file"), "{line}");
     assert_eq!(get(it.run.addr, "/status").json()["target_rps"], 100.0);
+    // A pipe that nobody writes to is not waited for.
+    assert!(Command::new("mkfifo").arg(&it.path).status().unwrap().success());
+    signal(&it.run.child, "HUP");
+    let line = it.says("WARN");
+    assert!(line.contains("broken.toml: not a regular file"), "{line}");
+    it.writes(&format!("# {}\n", "x".repeat(1 << 20)));
+    signal(&it.run.child, "HUP");
+    let line = it.says("WARN");
+    assert!(line.contains("broken.toml: longer than 1 MiB"), "{line}");
     // The first good file is applied.
     it.writes("shape = \"stages:250,250/10m\"\n");
     signal(&it.run.child, "HUP");

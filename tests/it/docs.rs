@@ -146,6 +146,7 @@ fn about() -> About {
         mode: CapacityMode::OnDemand,
         streams: 2,
         readers: 0,
+        fan_out: false,
         max_usd: None,
     };
     let environment = Environment { streams: vec![StreamFacts::default()], ..Environment::default() };

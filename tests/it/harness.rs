@@ -1,9 +1,10 @@
 //! What the tests share: running the binary, reading request bodies, and a scripted server.
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Once;
 use tickgen::kinesis::hash_key;
@@ -141,6 +142,34 @@ pub(crate) fn tmux() -> Option<Command> {
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("a bound address").port()
+}
+
+/// Asserts that a picture of the README shows what there is to see today. Pixels differ from run to run; what is
+/// compared is the words that the picture was made with, kept beside it (docs/images/NAME.txt), and its width.
+/// `UPDATE_IMAGES=1` takes the new picture and its text.
+pub(crate) fn assert_picture(name: &str, new: &Path, text: &str, words: impl Fn(&str) -> BTreeSet<String>) {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
+    let (picture, beside) = (images.join(format!("{name}.png")), images.join(format!("{name}.txt")));
+    if std::env::var_os("UPDATE_IMAGES").is_some() {
+        std::fs::copy(new, &picture).expect("a picture");
+        std::fs::write(&beside, format!("{}\n", text.trim_end())).expect("its text");
+    }
+    let width = |path: &Path| {
+        let png = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(
+            png.starts_with(b"\x89PNG") && png.len() < 500_000,
+            "{}: {} bytes",
+            path.display(),
+            png.len()
+        );
+        // Of the header chunk, which is the first.
+        u32::from_be_bytes(png[16..20].try_into().expect("four bytes"))
+    };
+    let stale = format!("docs/images/{name}.png is of another day: UPDATE_IMAGES=1 makes it anew");
+    assert_eq!(width(&picture), width(new), "{stale}");
+    let kept = std::fs::read_to_string(&beside).unwrap_or_default();
+    assert_eq!(words(&kept), words(text), "{stale}");
+    assert!(repository_file("README.md").contains(&format!("(docs/images/{name}.png)")), "{name}.png");
 }
 
 /// A file of this repository.

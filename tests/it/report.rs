@@ -2,15 +2,12 @@
 //! in a browser. `.ci/peers` installs both.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{assert_balanced, finished, peers, run, signal, tickgen};
+use crate::harness::{assert_balanced, assert_picture, finished, peers, run, signal, tickgen};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-
-/// Set to have the README's picture of the report made anew.
-const PICTURE: &str = "UPDATE_IMAGES";
 
 /// A folder of its own for a test.
 fn scratch(name: &str) -> PathBuf {
@@ -109,8 +106,7 @@ fn a_log_that_cannot_be_written_is_told() {
 }
 
 /// A run with all that a report can show: a shape, a warmup, throttles, and a hot shard that is split.
-fn eventful(report: &Path) -> Value {
-    let html = text(report);
+fn eventful(folder: &Path) -> Value {
     let flags = [
         "--shape",
         "sine:mean=2600,amplitude=1500,period=8s",
@@ -134,10 +130,13 @@ fn eventful(report: &Path) -> Value {
         "--seed",
         "7",
         "--quiet",
+        "--summary",
+        "-",
         "--report",
-        html,
+        "report.html",
     ];
-    let (code, summary, stderr) = run(&flags);
+    let output = tickgen(&flags).current_dir(folder).output().expect("the binary runs");
+    let (code, summary, stderr) = finished(&output);
     assert!([0, 99].contains(&code), "{stderr}");
     summary
 }
@@ -150,7 +149,7 @@ fn the_report_stands_by_itself_in_a_browser() {
     };
     let folder = scratch("report");
     let report = folder.join("report.html");
-    let summary = eventful(&report);
+    let summary = eventful(&folder);
     // An import finds its modules beside the script alone.
     let beside = peers.join("node/look_at_report.mjs");
     std::fs::copy(script("look_at_report.mjs"), &beside).expect("a copy");
@@ -177,13 +176,17 @@ fn the_report_stands_by_itself_in_a_browser() {
         assert_eq!(ids.len(), distinct.len(), "ids are given twice");
         assert_shows(view["text"].as_str().unwrap(), &summary);
         assert!(folder.join(format!("{name}.png")).exists());
+        assert_eq!(view["clipped"], nothing, "{name} does not show these whole");
+    }
+    for (width, clipped) in found["print"].as_object().unwrap() {
+        assert_eq!(clipped, &nothing, "paper {width} px wide does not show these whole");
     }
     let pdf = std::fs::read(folder.join("report.pdf")).expect("a print");
     assert!(pdf.starts_with(b"%PDF"));
-    if std::env::var_os(PICTURE).is_some() {
-        let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images/report.png");
-        std::fs::copy(folder.join("top.png"), to).expect("a picture");
-    }
+    let labels: Vec<&str> = found["labels"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_picture("report", &folder.join("picture.png"), &labels.join("\n"), |text| {
+        text.lines().map(str::to_owned).collect()
+    });
 }
 
 /// Every part that a report is to have, with the figures of the summary.
@@ -335,6 +338,11 @@ fn runs_are_added_with_exact_percentiles() {
     let (code, _, stderr) = report(&["render", text(&json)]);
     assert_eq!((code, stderr.trim()), (0, text(&html)), "{stderr}");
     assert_eq!(report(&["compare", text(&json), text(&json)]).0, 0);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output =
+        tickgen(&["report", "compare", text(&json), text(&json)]).stdout(full).output().expect("it runs");
+    let (code, _, stderr) = finished(&output);
+    assert!(code == 1 && stderr.contains("error: the comparison could not be written"), "{stderr}");
 }
 
 #[test]
@@ -397,4 +405,19 @@ fn files_that_no_run_left_are_refused() {
     assert!(code == 2 && stderr.contains("unknown figure; known are achieved_rps"), "{stderr}");
     let (code, _, stderr) = report(&["render", text(&a), "--report", "/nowhere/r.html"]);
     assert!(code == 1 && stderr.contains("/nowhere/r.html: No such file"), "{stderr}");
+    // Nothing that is read is written over, and no file is written twice.
+    let (a, b) = (text(&a), text(&b));
+    let log = text(&folder.join("a.hlog")).to_owned();
+    for (flags, flag, other) in [
+        (vec!["merge", a, b, "--summary", a], "--summary", a),
+        (vec!["merge", a, b, "--hdr-log", &log], "--hdr-log", log.as_str()),
+        (vec!["compare", a, b, "--json", b], "--json", b),
+        (vec!["render", a, "--report", a], "--report", a),
+    ] {
+        let (code, _, stderr) = report(&flags);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(&format!("error: {flag} {other}: is the same file as {other}")), "{stderr}");
+    }
+    assert_eq!(std::fs::read_to_string(a).unwrap(), whole);
+    assert_eq!(report(&["render", a, "--report", "-"]).0, 2);
 }

@@ -109,6 +109,10 @@ fn the_load_begins_when_the_application_is_ready() {
     // Live, and not ready, while it waits.
     assert_eq!(health(&[], Some(&address)).0, 0);
     assert_eq!(health(&[&format!("http://{address}/livez")], None).0, 0);
+    // The flag of the run wins over the image's variable here, too.
+    assert_eq!(health(&["--admin-addr", &address], Some("127.0.0.1:1")).0, 0);
+    let (code, said) = health(&["--admin-addr", &address, "http://127.0.0.1:1/livez"], None);
+    assert!(code == 2 && said.contains("cannot be used with"), "{said}");
     let (code, said) = health(&[&format!("http://{address}/readyz")], None);
     assert!(code == 1 && said.contains("/readyz answers with status 503"), "{said}");
     app.becomes(204);
@@ -170,7 +174,7 @@ fn health_without_an_answer_is_told() {
     let (code, said) = health(&[&url], None);
     assert!(code == 1 && said.contains(&format!("error: {url}: Connection refused")), "{said}");
     let (code, said) = health(&[], None);
-    assert!(code == 1 && said.contains("give a URL, or set TICKGEN_ADMIN_ADDR"), "{said}");
+    assert!(code == 1 && said.contains("give a URL or --admin-addr, or set TICKGEN_ADMIN_ADDR"), "{said}");
     let (code, said) = health(&[], Some("nowhere"));
     assert!(code == 1 && said.contains("TICKGEN_ADMIN_ADDR=nowhere: expected"), "{said}");
     let (code, said) = health(&["https://x/"], None);

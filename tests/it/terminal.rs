@@ -1,8 +1,9 @@
 //! The live view in a real terminal: tmux runs the binary, types keys and reads the screen.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{peers, run, tmux};
+use crate::harness::{assert_picture, peers, run, tmux};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -186,14 +187,11 @@ fn q_and_ctrl_c_end_a_run_like_signals() {
 #[test]
 fn signals_give_the_terminal_back() {
     let Some(pane) = Pane::open("signals") else { return };
-    for (signals, exit_code, flags) in [
-        (&["TERM"][..], 0, "--rps 100 --shards 1"),
-        (
-            &["TERM", "INT"],
-            99,
-            "--rps 4000 --shards 1 --record-ttl 1h --drain-timeout 1h --max-backlog 1000000",
-        ),
-    ] {
+    // One shard takes less than this, so that a drain would take long.
+    let slow = "--rps 4000 --shards 1 --record-ttl 1h --drain-timeout 1h --max-backlog 1000000";
+    for (signals, exit_code, flags) in
+        [(&["TERM"][..], 0, "--rps 100 --shards 1"), (&["QUIT"], 99, slow), (&["TERM", "INT"], 99, slow)]
+    {
         pane.start("", flags);
         pane.wait_for("/s due");
         let child = pane.child();
@@ -206,6 +204,31 @@ fn signals_give_the_terminal_back() {
         assert_eq!(pane.assert_restored(exit_code)["stopped_by"], "signal");
         pane.type_line("clear");
         pane.wait_until("a clear screen", |screen| screen.trim() == "$");
+    }
+}
+
+#[test]
+fn a_run_whose_terminal_is_closed_drains() {
+    // With a config file SIGHUP would have it read again; the view, and a line a second.
+    for (name, ui, on) in [("closed", "live", "of 100/s due"), ("closed-plain", "plain", "    1s  ")] {
+        let Some(pane) = Pane::open(name) else { return };
+        std::fs::write(pane.folder.join("run.toml"), "rps = 100\nshards = 1\n").unwrap();
+        pane.start("", &format!("--config run.toml --ui {ui}"));
+        pane.wait_for(on);
+        let process = PathBuf::from(format!("/proc/{}", pane.child()));
+        // The server ends with its last pane.
+        pane.tell(&["new-window", "-d", "sleep 600"]);
+        pane.tell(&["kill-pane", "-t", ":0"]);
+        for _ in 0..LOOKS {
+            if !process.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(!process.exists(), "the run goes on with nobody there ({name})");
+        let summary = std::fs::read(pane.folder.join("run.json")).unwrap();
+        let summary: Value = serde_json::from_slice(&summary).expect("a summary");
+        assert_eq!((&summary["stopped_by"], &summary["lost"]), (&"signal".into(), &0.into()), "{name}");
     }
 }
 
@@ -340,36 +363,46 @@ fn the_view_costs_less_than_a_hundredth_of_a_core() {
     assert!(nanos < 100_000_000, "{seen}");
 }
 
-/// The picture of the README: `UPDATE_IMAGES=1 cargo test --release --test it picture` makes it anew.
-#[test]
-fn the_picture_of_the_readme_is_one_of_the_view() {
-    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images/terminal.png");
-    if std::env::var_os("UPDATE_IMAGES").is_some() {
-        draw_picture(&image);
-    }
-    let image = std::fs::read(image).unwrap();
-    assert!(image.starts_with(b"\x89PNG") && image.len() < 200_000, "{} bytes", image.len());
+/// The words that the view always has: neither numbers nor the log.
+fn words(screen: &str) -> BTreeSet<String> {
+    let mut lines: Vec<&str> = screen.trim_end().lines().collect();
+    let keys = lines.pop();
+    let fixed = lines.into_iter().take_while(|line| !line.starts_with(" Log ")).chain(keys);
+    let words = fixed.flat_map(|line| line.split(|sign: char| !sign.is_alphanumeric()));
+    // Units, such as KiB, are part of a number.
+    let words =
+        words.filter(|word| word.len() > 1 && word.bytes().skip(1).all(|byte| byte.is_ascii_lowercase()));
+    words.map(str::to_owned).collect()
 }
 
-fn draw_picture(image: &Path) {
-    let (pane, peers) =
-        (Pane::open("picture").expect("tmux"), peers(&["venv/bin/python"]).expect("the peers"));
+/// `UPDATE_IMAGES=1 cargo test --release --test it picture` draws the picture anew, from a run of a minute; a run of
+/// three seconds has the same words.
+#[test]
+fn the_picture_of_the_readme_is_one_of_the_view() {
+    let (Some(pane), Some(peers)) = (Pane::open("picture"), peers(&["venv/bin/python"])) else { return };
     pane.tell(&["resize-window", "-x", "120", "-y", "26"]);
     // Uneven keys, and a limit above what the hottest shards take.
     pane.start("", "--rps 4400 --duration 2m --shards 6 --keys zipf:0.8 --shard-limit 115% --seed 8");
-    pane.wait_for("running  0:24");
-    pane.keys("+");
-    pane.wait_for("running  0:36");
-    pane.keys("+");
-    pane.wait_for("running  0:54");
-    let mut screen = pane.tell(&["capture-pane", "-p", "-e"]);
+    if std::env::var_os("UPDATE_IMAGES").is_some() {
+        pane.wait_for("running  0:24");
+        pane.keys("+");
+        pane.wait_for("running  0:36");
+        pane.keys("+");
+        pane.wait_for("running  0:54");
+    }
+    pane.wait_until("a run whose end is known", |screen| {
+        screen.contains(" ago ") && screen.contains(" left")
+    });
+    let (text, mut screen) = (pane.screen(), pane.tell(&["capture-pane", "-p", "-e"]));
     screen.truncate(screen.trim_end().len());
     std::fs::write(pane.folder.join("screen"), screen).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/terminal_png.py");
     let mut python = Command::new(peers.join("venv/bin/python"));
-    python.arg(script).arg(image).args(["120", "26"]);
-    let drawn = python.stdin(std::fs::File::open(pane.folder.join("screen")).unwrap()).status();
-    assert!(drawn.unwrap().success());
+    let drawn = pane.folder.join("terminal.png");
+    python.arg(script).arg(&drawn).args(["120", "26"]);
+    let status = python.stdin(std::fs::File::open(pane.folder.join("screen")).unwrap()).status();
+    assert!(status.unwrap().success());
     pane.keys("d");
     pane.wait_for("exit code");
+    assert_picture("terminal", &drawn, &text, words);
 }

@@ -16,11 +16,15 @@ enum Cell {
 
 use Cell::{Marked, Number, Text};
 
-/// A table; the first cell of each row names it. `heads` that begin with `#` are over numbers.
+/// A table; the first cell of each row names it. `heads` that begin with `#` are over numbers. With more than
+/// two columns its rows become cards where the screen is narrow, each cell with the head of its column.
 fn table(caption: &str, heads: &[&str], rows: &[Vec<Cell>]) -> String {
     // Two far columns are hard to read across.
     let slim = rows.iter().all(|row| row.len() == 2 && matches!(row[1], Number(_)));
-    let mut html = format!("<div class=\"scroll{}\"><table>", if slim { " slim" } else { "" });
+    let form = if slim { " slim" } else { "" };
+    let cards = heads.len() > 2;
+    let mut html =
+        format!("<div class=\"scroll{form}\"><table{}>", if cards { " class=\"cards\"" } else { "" });
     if !caption.is_empty() {
         let _ = write!(html, "<caption>{caption}</caption>");
     }
@@ -38,13 +42,15 @@ fn table(caption: &str, heads: &[&str], rows: &[Vec<Cell>]) -> String {
     for row in rows {
         html.push_str("<tr>");
         for (place, cell) in row.iter().enumerate() {
+            let head = heads.get(place).filter(|_| cards).map_or("", |head| head.trim_start_matches('#'));
+            let head = if head.is_empty() { String::new() } else { format!(" data-head=\"{head}\"") };
             let _ = match (place, cell) {
                 (0, Text(text) | Number(text) | Marked(_, text)) => {
                     write!(html, "<th scope=\"row\">{text}</th>")
                 }
-                (_, Text(text)) => write!(html, "<td class=\"t\">{text}</td>"),
-                (_, Number(text)) => write!(html, "<td class=\"n\">{text}</td>"),
-                (_, Marked(class, text)) => write!(html, "<td class=\"{class}\">{text}</td>"),
+                (_, Text(text)) => write!(html, "<td class=\"t\"{head}>{text}</td>"),
+                (_, Number(text)) => write!(html, "<td class=\"n\"{head}>{text}</td>"),
+                (_, Marked(class, text)) => write!(html, "<td class=\"{class}\"{head}>{text}</td>"),
             };
         }
         html.push_str("</tr>\n");
@@ -267,12 +273,17 @@ pub(super) fn cost(summary: &Summary) -> String {
     let Some(cost) = &summary.cost else { return String::new() };
     let mine = |mode: CapacityMode| if cost.mode == mode { " (this run's)" } else { "" };
     let usage = &cost.usage;
-    let put = format!(
+    let mut put = format!(
         "{} shard-hours, {} PUT payload units",
         number(usage.shard_hours),
         count(usage.put_payload_units)
     );
-    let moved = format!("{} GB in, {} GB out", number(usage.gb_in), number(usage.gb_out));
+    let mut moved = format!("{} GB in, {} GB out", number(usage.gb_in), number(usage.gb_out));
+    if usage.consumer_shard_hours > 0.0 {
+        let fan_out = format!(", {} GB out by fan-out", number(usage.fan_out_gb));
+        let _ = write!(put, ", {} consumer-shard-hours{fan_out}", number(usage.consumer_shard_hours));
+        moved.push_str(&fan_out);
+    }
     let mut rows = vec![
         vec![
             Text(format!("Provisioned{}", mine(CapacityMode::Provisioned))),
