@@ -349,6 +349,27 @@ fn steering_has_an_answer_at_any_time() {
     run.ends();
 }
 
+/// What a run came to is seen by the scrape after its end, which ends the wait for it; or a signal does.
+#[test]
+fn a_run_waits_for_its_last_scrape() {
+    for scraped in [true, false] {
+        let mut run = Run::start(&["--records", "300", "--admin-linger", "1h", "--summary", "-"]);
+        let status = run.until("ended", |status| status["state"] == "ended");
+        assert_eq!(status["acked"], 300, "{status:#}");
+        if scraped {
+            let metrics = get(run.addr, "/metrics");
+            let all = "tickgen_records_total{outcome=\"acked\"} 300";
+            assert!(metrics.body.lines().any(|line| line == all), "{}", metrics.body);
+        } else {
+            let waits = |line: String| line.contains("waiting for a last scrape");
+            assert!(run.lines.by_ref().any(|line| line.is_ok_and(waits)));
+            signal(&run.child, "TERM");
+        }
+        let (code, summary, log) = run.ends();
+        assert_eq!((code, &summary["stopped_by"]), (0, &"schedule".into()), "{log}");
+    }
+}
+
 /// An admin server of these limits, without a load.
 async fn served(limits: Limits) -> (Admin, SocketAddr) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
