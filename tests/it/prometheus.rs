@@ -19,7 +19,7 @@ const PROMTOOL: &str = "prometheus/usr/bin/promtool";
 const ATTEMPTS: usize = 600;
 
 /// Ends a process when dropped.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
