@@ -425,6 +425,10 @@ mod tests {
     fn impossible_combinations_are_refused() {
         for (file, start) in [
             ("record-ttl = \"5ms\"", "c.toml:1: record-ttl = 5ms: must be at least twice --linger"),
+            (
+                "admin-linger = \"5s\"",
+                "c.toml:1: admin-linger = 5s: is for the admin server; set --admin-addr",
+            ),
             ("max-backoff = \"1ms\"", "c.toml:1: max-backoff = 1ms: must not be shorter"),
             ("batch-bytes = \"11MiB\"", "c.toml:1: batch-bytes = 11MiB: Kinesis takes 1 to 10485760"),
             ("max-in-flight-bytes = \"1MiB\"", "c.toml:1: max-in-flight-bytes = 1MiB: must not be smaller"),

@@ -121,12 +121,17 @@ pub async fn run_reloading(
         () = stops.next() => Err(RunError::Stopped),
     };
     let summary = match verifying {
-        Ok(verifying) => Ok(offer(plan, &to, records, (verifying, hdr_log), &admin, stops, &mut rest).await),
+        Ok(verifying) => {
+            Ok(offer(plan, &to, records, (verifying, hdr_log), &admin, &mut stops, &mut rest).await)
+        }
         Err(error) => Err(error),
     };
-    admin.close().await;
     // However the run ended.
     registrations.end().await;
+    if summary.is_ok() {
+        linger(&admin, plan.output.admin_linger, &mut stops).await;
+    }
+    admin.close().await;
     rest.tasks.shutdown().await;
     summary
 }
@@ -186,6 +191,19 @@ async fn listen(plan: &Plan, search: bool, rest: &mut Rest) -> Result<Admin, Run
     tracing::info!(address = bound.to_string(), "admin server");
     rest.spawn(admin.serve(listener, guard, Limits::default()));
     Ok(admin)
+}
+
+/// Gives the admin server's readers time for what came of the run: the last scrape before its end lacks the rest.
+async fn linger(admin: &Admin, most: Duration, stops: &mut impl Stops) {
+    if most.is_zero() {
+        return;
+    }
+    tracing::info!(most_s = most.as_secs_f64(), "ended; waiting for a last scrape");
+    tokio::select! {
+        () = admin.scraped() => {}
+        () = tokio::time::sleep(most) => {}
+        () = stops.next() => {}
+    }
 }
 
 /// Tasks beside the producer; they end with the run.

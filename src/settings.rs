@@ -245,6 +245,8 @@ settings! {
             "Let whoever shows the token in this file steer the run; not set: only this machine, if no other can reach --admin-addr"
         AdminHost "admin-host" = "", "NAME", list;
             "Name by which the admin server may be asked for /status and steered, besides localhost and addresses; may be repeated"
+        AdminLinger "admin-linger" = "0s", "TIME";
+            "After the end serve /metrics and /status until scraped once more, for this time at most; a signal ends that, too"
         Otlp "otlp" = "", "URL";
             "Send the metrics to this OpenTelemetry collector every 10 s, such as http://127.0.0.1:4318; needs cargo feature otlp"
         Ui "ui" = "auto", "auto|plain|live";

@@ -39,6 +39,8 @@ struct Shared {
     search: bool,
     load: RwLock<Option<Arc<Load>>>,
     drain: Notify,
+    /// Whether the metrics were read since the load has ended.
+    scraped: watch::Sender<bool>,
     closing: watch::Sender<bool>,
 }
 
@@ -62,13 +64,19 @@ impl Admin {
     /// Of a run, or of a search, which sets its rates itself.
     #[must_use]
     pub fn new(search: bool) -> Self {
-        let (closing, _) = watch::channel(false);
-        Self(Arc::new(Shared { search, load: RwLock::default(), drain: Notify::new(), closing }))
+        Self(Arc::new(Shared {
+            search,
+            load: RwLock::default(),
+            drain: Notify::new(),
+            scraped: watch::Sender::default(),
+            closing: watch::Sender::default(),
+        }))
     }
 
     /// Shows the load from now on.
     pub fn begin(&self, load: Load) {
         *self.0.load.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(load));
+        self.0.scraped.send_replace(false);
     }
 
     fn load(&self) -> Option<Arc<Load>> {
@@ -78,6 +86,12 @@ impl Admin {
     /// Waits until somebody tells the run to drain.
     pub async fn drain(&self) {
         self.0.drain.notified().await;
+    }
+
+    /// Waits until the metrics of the load were read after it had ended.
+    pub async fn scraped(&self) {
+        // It cannot fail: the sender is here.
+        let _ = self.0.scraped.subscribe().wait_for(|scraped| *scraped).await;
     }
 
     /// What serves the routes, until [`Admin::close`].

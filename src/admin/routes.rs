@@ -97,17 +97,17 @@ async fn metrics(
     State(admin): State<Admin>,
     #[cfg(feature = "native-histograms")] headers: HeaderMap,
 ) -> Response {
-    let load = admin.load();
-    #[cfg(feature = "native-histograms")]
-    if let Some(load) = &load
-        && headers.get_all(header::ACCEPT).iter().any(|own| own.to_str().is_ok_and(prefers_protobuf))
-    {
-        let bytes = load.protobuf.render(&load.observer.loads());
-        return ([(header::CONTENT_TYPE, PROTOBUF)], bytes).into_response();
+    let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let Some(load) = admin.load() else { return (text, "").into_response() };
+    let loads = load.observer.loads();
+    if loads.iter().all(|load| load.draining && load.unsettled == 0) {
+        admin.0.scraped.send_replace(true);
     }
-    let text = load.map(|load| load.metrics.render(&load.observer.loads()));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.unwrap_or_default())
-        .into_response()
+    #[cfg(feature = "native-histograms")]
+    if headers.get_all(header::ACCEPT).iter().any(|own| own.to_str().is_ok_and(prefers_protobuf)) {
+        return ([(header::CONTENT_TYPE, PROTOBUF)], load.protobuf.render(&loads)).into_response();
+    }
+    (text, load.metrics.render(&loads)).into_response()
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {

@@ -12,16 +12,17 @@ use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 /// What the admin server takes on at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once; others wait to be accepted.
+    /// Connections at once; for one more the one that did nothing for longest is closed.
     pub connections: usize,
     /// Headers of a request.
     pub headers: usize,
@@ -44,7 +45,8 @@ impl Default for Limits {
             headers: 64,
             head_bytes: 16 << 10,
             body_bytes: 4 << 10,
-            head_time: Duration::from_secs(20),
+            // Not that of a usual scrape interval: a connection would be closed as it is used again.
+            head_time: Duration::from_secs(3),
             answer_time: Duration::from_secs(10),
             connection_time: Duration::from_mins(5),
         }
@@ -65,42 +67,89 @@ pub(super) async fn serve(
     limits: Limits,
     mut closing: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let mut open = JoinSet::new();
+    let mut open = Open::default();
     loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             _ = closing.wait_for(|closing| *closing) => break,
         };
-        while open.try_join_next().is_some() {}
         let Ok((socket, _)) = accepted else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let (routes, closing) = (routes.clone(), closing.clone());
-        open.spawn(async move {
-            connection(socket, routes, limits, closing).await;
-            drop(place);
-        });
+        open.make_room(limits.connections).await;
+        let (routes, closing, steps) = (routes.clone(), closing.clone(), open.steps());
+        let served = open.tasks.spawn(connection(socket, routes, limits, closing, steps.clone()));
+        open.each.push((served, steps));
     }
     drop(listener);
-    let _ = timeout(GRACE, async { while open.join_next().await.is_some() {} }).await;
+    let _ = timeout(GRACE, async { while open.tasks.join_next().await.is_some() {} }).await;
+}
+
+/// The open connections. Whoever keeps them without a use must not keep out a probe: it would be answered after
+/// [`Limits::head_time`], and the process be taken for dead before.
+#[derive(Default)]
+struct Open {
+    tasks: JoinSet<()>,
+    each: Vec<(AbortHandle, Steps)>,
+    /// How many steps were taken, by all of them.
+    taken: Arc<AtomicU64>,
+}
+
+impl Open {
+    /// Of a new connection, which is its first step.
+    fn steps(&self) -> Steps {
+        let steps = Steps { taken: Arc::clone(&self.taken), last: Arc::default() };
+        steps.take();
+        steps
+    }
+
+    /// Leaves room for one more: the one whose last step is longest ago is closed.
+    async fn make_room(&mut self, limit: usize) {
+        while self.tasks.try_join_next().is_some() {}
+        self.each.retain(|(task, _)| !task.is_finished());
+        let longest_ago = self.each.iter().min_by_key(|(_, steps)| steps.last.load(Ordering::Relaxed));
+        if let Some((task, _)) = longest_ago.filter(|_| self.tasks.len() >= limit) {
+            task.abort();
+            self.tasks.join_next().await;
+        }
+    }
+}
+
+/// When a connection was last accepted, asked or answered, as a number of steps: no clock is needed to compare.
+#[derive(Clone)]
+struct Steps {
+    taken: Arc<AtomicU64>,
+    last: Arc<AtomicU64>,
+}
+
+impl Steps {
+    fn take(&self) {
+        self.last.store(self.taken.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 /// Answers one request after another. What goes wrong is the client's concern.
-async fn connection(socket: TcpStream, routes: Router, limits: Limits, mut closing: watch::Receiver<bool>) {
+async fn connection(
+    socket: TcpStream,
+    routes: Router,
+    limits: Limits,
+    mut closing: watch::Receiver<bool>,
+    steps: Steps,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .max_headers(limits.headers)
         .max_buf_size(limits.head_bytes);
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let routes = routes.clone();
-        async move { Ok::<_, Infallible>(answer(request, routes, limits.answer_time).await) }
+        let (routes, steps) = (routes.clone(), steps.clone());
+        async move {
+            steps.take();
+            let answer = answer(request, routes, limits.answer_time).await;
+            steps.take();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
     tokio::select! {

@@ -15,6 +15,7 @@ use crate::producer::{
 };
 use metrics::{Counter, Gauge, counter, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -28,7 +29,7 @@ use table::{
     START_LATENESS, TARGET, UNSETTLED,
 };
 
-/// Shards with a label of their own; those past them are summed as `other`.
+/// Shards with a label of their own; those past them are summed as `other`, for each stream.
 const LABELLED_SHARDS: usize = 64;
 
 const SECONDS: &[f64] =
@@ -40,7 +41,7 @@ const ENTRIES_BUCKETS: &[f64] = &[1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0, 300.
 pub struct RunGauges {
     /// Open connections, of each stream.
     pub connections: Vec<Arc<AtomicUsize>>,
-    /// The names of the loads; empty for the only one of a run.
+    /// The names of the loads.
     pub loads: Vec<String>,
     /// The names of the streams.
     pub streams: Vec<String>,
@@ -61,16 +62,6 @@ pub struct ProcessFigures {
     pub processors: usize,
 }
 
-impl RunGauges {
-    /// The label of a shard: its id, after its stream's name if there are several.
-    fn shard_label(&self, shard: &ShardAccount) -> String {
-        match self.streams.get(shard.stream) {
-            Some(stream) if self.streams.len() > 1 => format!("{stream}/{}", shard.id),
-            _ => shard.id.to_string(),
-        }
-    }
-}
-
 /// Every metric, rendered from a snapshot. Handles are looked up once, here.
 pub struct Metrics {
     recorder: PrometheusRecorder,
@@ -82,10 +73,13 @@ pub struct Metrics {
 struct Handles {
     counters: Vec<(Counter, Read<u64>)>,
     gauges: Vec<(Gauge, Read<f64>)>,
-    /// Of each load that has a name.
+    /// Of each load.
     loads: Vec<LoadHandles>,
     connections: Gauge,
+    /// Of the first shards, each its own.
     shards: Vec<ShardHandles>,
+    /// Of the others, by the place of their stream.
+    others: BTreeMap<usize, ShardHandles>,
 }
 
 struct ShardHandles {
@@ -96,8 +90,6 @@ struct ShardHandles {
 }
 
 struct LoadHandles {
-    /// Its place among the loads.
-    place: usize,
     counters: Vec<(Counter, Read<u64>)>,
     target: Gauge,
 }
@@ -153,7 +145,7 @@ fn process(run: &RunGauges) -> Vec<(Metric, f64)> {
     vec![(PROCESSORS, processors), (CPU, figures.cpu_seconds), (MEMORY, memory)]
 }
 
-/// Every histogram, of all loads together and of each that has a name.
+/// Every histogram, of all loads together and of each.
 fn histograms<'a>(
     run: &'a RunGauges,
     all: &'a Snapshot,
@@ -161,8 +153,8 @@ fn histograms<'a>(
 ) -> Vec<(Metric, Vec<Exposed<'a>>)> {
     let of_all = TIMES.map(|(metric, times)| (metric, vec![exposed(metric, None, times(&all.account))]));
     let of_loads = LOAD_TIMES.map(|(metric, times)| {
-        let named = run.loads.iter().zip(loads).filter(|(load, _)| !load.is_empty());
-        (metric, named.map(|(load, of)| exposed(metric, Some(load), times(&of.account))).collect())
+        let each = run.loads.iter().zip(loads);
+        (metric, each.map(|(load, of)| exposed(metric, Some(load), times(&of.account))).collect())
     });
     let entries = Exposed {
         name: BATCH_ENTRIES.name,
@@ -221,13 +213,13 @@ impl Handles {
             let version = env!("CARGO_PKG_VERSION");
             gauge!(RUN_INFO.name, "run" => id, "stream" => stream, "version" => version).set(1.0);
         }
-        let named = run.loads.iter().enumerate().filter(|(_, name)| !name.is_empty());
         Self {
             counters: counters(),
             gauges: gauges(),
-            loads: named.map(|(place, name)| LoadHandles::register(place, name)).collect(),
+            loads: run.loads.iter().map(|name| LoadHandles::register(name)).collect(),
             connections: gauge!(CONNECTIONS.name),
             shards: Vec::new(),
+            others: BTreeMap::new(),
         }
     }
 
@@ -238,8 +230,7 @@ impl Handles {
         for (gauge, read) in &self.gauges {
             gauge.set(read(all));
         }
-        for load in &self.loads {
-            let Some(snapshot) = loads.get(load.place) else { continue };
+        for (load, snapshot) in self.loads.iter().zip(loads) {
             for (counter, read) in &load.counters {
                 counter.absolute(read(snapshot));
             }
@@ -251,40 +242,59 @@ impl Handles {
     }
 
     fn update_shards(&mut self, snapshot: &Snapshot, run: &RunGauges) {
+        let stream = |place: usize| run.streams.get(place).cloned().unwrap_or_default();
         let shards = &snapshot.account.shards;
-        for shard in shards.iter().take(LABELLED_SHARDS + 1).skip(self.shards.len()) {
-            let name =
-                if self.shards.len() < LABELLED_SHARDS { run.shard_label(shard) } else { "other".into() };
-            self.shards.push(ShardHandles {
-                accepted: counter!(SHARD_ACCEPTED.name, "shard" => name.clone()),
-                throttled: counter!(SHARD_THROTTLED.name, "shard" => name.clone()),
-                limit: gauge!(SHARD_LIMIT.name, "shard" => name.clone()),
-                expected: gauge!(SHARD_EXPECTED.name, "shard" => name),
-            });
-        }
+        let (named, others) = shards.split_at(shards.len().min(LABELLED_SHARDS));
         let no_limit = if shards.iter().any(|shard| shard.limit.is_some()) { 0.0 } else { f64::INFINITY };
-        let sum = |figures: &mut dyn Iterator<Item = f64>| figures.reduce(|a, b| a + b);
-        for (place, handles) in self.shards.iter().enumerate() {
-            let own = if place < LABELLED_SHARDS { &shards[place..=place] } else { &shards[place..] };
-            handles.accepted.absolute(own.iter().map(|shard| shard.accepted).sum());
-            handles.throttled.absolute(own.iter().map(|shard| shard.throttled).sum());
-            let limit = sum(&mut own.iter().filter_map(|shard| shard.limit));
-            handles.limit.set(limit.unwrap_or(no_limit));
-            let expected = sum(&mut own.iter().filter_map(|shard| shard.expected));
-            handles.expected.set(expected.unwrap_or(f64::NAN));
+        for (place, shard) in named.iter().enumerate() {
+            if place == self.shards.len() {
+                self.shards.push(ShardHandles::register(stream(shard.stream), shard.id.to_string()));
+            }
+            self.shards[place].update(&[shard], no_limit);
+        }
+        let mut by_stream: BTreeMap<usize, Vec<&ShardAccount>> = BTreeMap::new();
+        for shard in others {
+            by_stream.entry(shard.stream).or_default().push(shard);
+        }
+        for (place, own) in by_stream {
+            let register = || ShardHandles::register(stream(place), "other".into());
+            self.others.entry(place).or_insert_with(register).update(&own, no_limit);
         }
     }
 }
 
+impl ShardHandles {
+    fn register(stream: String, shard: String) -> Self {
+        let labels = [("stream", stream), ("shard", shard)];
+        Self {
+            accepted: counter!(SHARD_ACCEPTED.name, &labels),
+            throttled: counter!(SHARD_THROTTLED.name, &labels),
+            limit: gauge!(SHARD_LIMIT.name, &labels),
+            expected: gauge!(SHARD_EXPECTED.name, &labels),
+        }
+    }
+
+    /// Shows the sum of these shards, at least one.
+    fn update(&self, shards: &[&ShardAccount], no_limit: f64) {
+        let sum = |figures: &mut dyn Iterator<Item = f64>| figures.reduce(|a, b| a + b);
+        self.accepted.absolute(shards.iter().map(|shard| shard.accepted).sum());
+        self.throttled.absolute(shards.iter().map(|shard| shard.throttled).sum());
+        let limit = sum(&mut shards.iter().filter_map(|shard| shard.limit));
+        self.limit.set(limit.unwrap_or(no_limit));
+        let expected = sum(&mut shards.iter().filter_map(|shard| shard.expected));
+        self.expected.set(expected.unwrap_or(f64::NAN));
+    }
+}
+
 impl LoadHandles {
-    fn register(place: usize, name: &str) -> Self {
+    fn register(name: &str) -> Self {
         let mut counters =
             vec![(counter!(LOAD_SCHEDULED.name, "load" => name.to_owned()), read(|s| s.scheduled))];
         for (outcome, of) in outcomes() {
             let counter = counter!(LOAD_RECORDS.name, "load" => name.to_owned(), "outcome" => outcome);
             counters.push((counter, of));
         }
-        Self { place, counters, target: gauge!(LOAD_TARGET.name, "load" => name.to_owned()) }
+        Self { counters, target: gauge!(LOAD_TARGET.name, "load" => name.to_owned()) }
     }
 }
 
@@ -358,7 +368,6 @@ fn gauges() -> Vec<(Gauge, Read<f64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn metrics() -> Metrics {
         Metrics::new(RunGauges {
@@ -375,7 +384,8 @@ mod tests {
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let types = types.filter_map(|line| line.split_once(' ')).map(|(n, t)| (n.into(), t.into()));
         let labels = text.lines().filter(|line| !line.starts_with('#'));
-        let labels = labels.filter_map(|line| Some(line.split_once('{')?.1.split_once('=')?.0.to_owned()));
+        let labels = labels.filter_map(|line| line.split_once('{')).flat_map(|(_, rest)| rest.split(','));
+        let labels = labels.filter_map(|label| Some(label.split_once('=')?.0.to_owned()));
         (types.collect(), labels.collect())
     }
 
@@ -433,6 +443,34 @@ mod tests {
         assert!(!metrics.render(&[Arc::new(Snapshot::empty())]).contains("process_cpu"));
     }
 
+    /// The first shard of every stream has the same id: only the stream tells them apart.
+    #[test]
+    fn shards_are_told_with_their_stream() {
+        let mut metrics = metrics();
+        metrics.run.streams = vec!["s".into(), "t".into()];
+        let mut snapshot = Snapshot::empty();
+        for (place, accepted) in [(0, 3), (1, 4)] {
+            let shard = snapshot.account.shard(place, crate::kinesis::ShardId(0));
+            snapshot.account.shards[shard].accepted = accepted;
+        }
+        for place in [0, 1] {
+            for id in 1..=LABELLED_SHARDS as u64 {
+                let shard = snapshot.account.shard(place, crate::kinesis::ShardId(id));
+                snapshot.account.shards[shard].accepted = 1;
+            }
+        }
+        let text = metrics.render(&[Arc::new(snapshot)]);
+        for line in [
+            "{stream=\"s\",shard=\"shardId-000000000000\"} 3",
+            "{stream=\"t\",shard=\"shardId-000000000000\"} 4",
+            "{stream=\"s\",shard=\"other\"} 2",
+            "{stream=\"t\",shard=\"other\"} 64",
+        ] {
+            let line = format!("tickgen_shard_accepted_total{line}");
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+    }
+
     #[test]
     fn shards_past_the_64th_are_summed() {
         let mut snapshot = Snapshot::empty();
@@ -446,18 +484,27 @@ mod tests {
         let metrics = metrics();
         let text = metrics.render(&[Arc::new(snapshot.clone())]);
         assert_eq!(text.matches("tickgen_shard_accepted_total{").count(), 65);
-        assert!(text.contains("tickgen_shard_accepted_total{shard=\"other\"} 36"), "{text}");
-        assert!(text.contains("tickgen_shard_accepted_total{shard=\"shardId-000000000063\"} 1"));
-        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"other\"} 3000"), "{text}");
-        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000063\"} 500"));
+        assert!(text.contains("tickgen_shard_accepted_total{stream=\"s\",shard=\"other\"} 36"), "{text}");
+        assert!(text.contains("tickgen_shard_accepted_total{stream=\"s\",shard=\"shardId-000000000063\"} 1"));
+        assert!(
+            text.contains("tickgen_shard_limit_records_per_second{stream=\"s\",shard=\"other\"} 3000"),
+            "{text}"
+        );
+        assert!(text.contains(
+            "tickgen_shard_limit_records_per_second{stream=\"s\",shard=\"shardId-000000000063\"} 500"
+        ));
         // A limit that is there no more is of a closed shard; none at all is no limit.
         snapshot.account.shards[3].limit = None;
         let text = metrics.render(&[Arc::new(snapshot.clone())]);
-        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000003\"} 0"));
+        assert!(text.contains(
+            "tickgen_shard_limit_records_per_second{stream=\"s\",shard=\"shardId-000000000003\"} 0"
+        ));
         for shard in &mut snapshot.account.shards {
             shard.limit = None;
         }
         let text = metrics.render(&[Arc::new(snapshot.clone())]);
-        assert!(text.contains("tickgen_shard_limit_records_per_second{shard=\"shardId-000000000003\"} inf"));
+        assert!(text.contains(
+            "tickgen_shard_limit_records_per_second{stream=\"s\",shard=\"shardId-000000000003\"} inf"
+        ));
     }
 }

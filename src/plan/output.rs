@@ -31,6 +31,8 @@ pub struct Output {
     pub admin_token: Option<Token>,
     /// Names by which it may be asked, besides localhost and addresses.
     pub admin_hosts: Vec<String>,
+    /// How long it waits at most for a last scrape after the end.
+    pub admin_linger: Duration,
     /// How the run is shown meanwhile.
     pub ui: Ui,
     /// No progress and no text summary.
@@ -72,8 +74,14 @@ impl Reader<'_> {
         let otlp = self.read_if_set(Key::Otlp, parse::otlp);
         let admin_token = self.read_if_set(Key::AdminTokenFile, |path| Token::read(path.as_ref()));
         let admin_hosts = self.read_all(Key::AdminHost, parse::host_name);
-        for key in [Key::AdminTokenFile, Key::AdminHost] {
-            if self.is_set(key) && !self.is_set(Key::AdminAddr) {
+        let admin_linger = self.read(Key::AdminLinger, parse::time);
+        let lingers = admin_linger.is_some_and(|time| time > 0);
+        for (key, asked) in [
+            (Key::AdminTokenFile, self.is_set(Key::AdminTokenFile)),
+            (Key::AdminHost, self.is_set(Key::AdminHost)),
+            (Key::AdminLinger, lingers),
+        ] {
+            if asked && !self.is_set(Key::AdminAddr) {
                 self.refuse(key, "is for the admin server; set --admin-addr");
             }
         }
@@ -109,6 +117,7 @@ impl Reader<'_> {
             otlp: otlp?,
             admin_token: admin_token?,
             admin_hosts: admin_hosts?,
+            admin_linger: Duration::from_nanos(admin_linger?),
             ui: ui?,
             quiet: quiet?,
             log_level: log_level?,

@@ -162,9 +162,14 @@ pub(super) fn gauges(plan: &Plan, to: &Destinations, facts: &RunFacts) -> RunGau
     }
     RunGauges {
         connections,
-        loads: plan.loads.iter().map(|load| load.name.clone()).collect(),
+        loads: plan.loads.iter().map(label).collect(),
         streams,
         run_id: facts.run_id.clone(),
         process: process_figures,
     }
+}
+
+/// What a load is called in the metrics, where an empty label is none.
+fn label(load: &LoadPlan) -> String {
+    if load.name.is_empty() { "main".to_owned() } else { load.name.clone() }
 }

@@ -2,7 +2,7 @@
 
 use super::ending::{Finished, finish};
 use super::underway::begin;
-use super::{Rest, RunError, Stops, listen, reach};
+use super::{Rest, RunError, Stops, linger, listen, reach};
 use crate::admin::Admin;
 use crate::load::{Nanos, Rate};
 use crate::observe::{Judge, StoppedBy};
@@ -37,6 +37,7 @@ pub async fn search(plan: &SearchPlan, mut stops: impl Stops) -> Result<SearchSu
     let mut searching =
         Searching { plan, facts: facts(plan, &to), to, admin, stops, quiet, points: Vec::new() };
     let ended = searching.search().await;
+    linger(&searching.admin, highest.output.admin_linger, &mut searching.stops).await;
     searching.admin.close().await;
     rest.tasks.shutdown().await;
     let Searching { facts, points, .. } = searching;

@@ -349,6 +349,27 @@ fn steering_has_an_answer_at_any_time() {
     run.ends();
 }
 
+/// What a run came to is seen by the scrape after its end, which ends the wait for it; or a signal does.
+#[test]
+fn a_run_waits_for_its_last_scrape() {
+    for scraped in [true, false] {
+        let mut run = Run::start(&["--records", "300", "--admin-linger", "1h", "--summary", "-"]);
+        let status = run.until("ended", |status| status["state"] == "ended");
+        assert_eq!(status["acked"], 300, "{status:#}");
+        if scraped {
+            let metrics = get(run.addr, "/metrics");
+            let all = "tickgen_records_total{outcome=\"acked\"} 300";
+            assert!(metrics.body.lines().any(|line| line == all), "{}", metrics.body);
+        } else {
+            let waits = |line: String| line.contains("waiting for a last scrape");
+            assert!(run.lines.by_ref().any(|line| line.is_ok_and(waits)));
+            signal(&run.child, "TERM");
+        }
+        let (code, summary, log) = run.ends();
+        assert_eq!((code, &summary["stopped_by"]), (0, &"schedule".into()), "{log}");
+    }
+}
+
 /// An admin server of these limits, without a load.
 async fn served(limits: Limits) -> (Admin, SocketAddr) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -425,33 +446,63 @@ async fn who_is_too_slow_is_cut_off() {
     asked.await.unwrap();
 }
 
+/// However many connections are kept without a use, a probe is answered: nothing but the bound closes one here.
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_past_the_bound_wait() {
+async fn silent_connections_do_not_keep_a_probe_out() {
+    let for_ever = Duration::from_hours(1);
+    let limits = Limits { head_time: for_ever, answer_time: for_ever, connection_time: for_ever, ..short() };
+    let (_admin, addr) = served(limits).await;
+    let asked = tokio::task::spawn_blocking(move || {
+        let head = format!("PUT /rate HTTP/1.1\r\nHost: {addr}\r\nContent-Length: 20\r\n\r\n");
+        for begun in ["", "GET /livez HTTP/1.1\r\nx-a: ", &head] {
+            let silent: Vec<TcpStream> = (0..limits.connections + 5)
+                .map(|_| {
+                    let mut socket = TcpStream::connect(addr).unwrap();
+                    socket.write_all(begun.as_bytes()).unwrap();
+                    socket
+                })
+                .collect();
+            for _ in 0..3 {
+                let socket = TcpStream::connect(addr).unwrap();
+                socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+                (&socket)
+                    .write_all(format!("GET /livez HTTP/1.1\r\nHost: {addr}\r\n\r\n").as_bytes())
+                    .unwrap();
+                let mut answer = [0; 12];
+                (&socket).read_exact(&mut answer).expect("an answer");
+                assert_eq!(&answer, b"HTTP/1.1 200");
+            }
+            drop(silent);
+        }
+    });
+    asked.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_bound_the_idlest_connection_is_closed() {
     let (admin, addr) = served(Limits { connections: 2, ..Limits::default() }).await;
     let asked = tokio::task::spawn_blocking(move || {
-        let open = || {
-            let mut socket = TcpStream::connect(addr).unwrap();
-            socket.write_all(format!("GET /livez HTTP/1.1\r\nHost: {addr}\r\n\r\n").as_bytes()).unwrap();
-            socket
-        };
-        let answered = |socket: &mut TcpStream| {
+        let ask = |socket: &mut TcpStream| {
             socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-            socket.read(&mut [0; 1]).is_ok_and(|read| read == 1)
+            socket.write_all(format!("GET /livez HTTP/1.1\r\nHost: {addr}\r\n\r\n").as_bytes()).unwrap();
+            let mut answer = [0; 4096];
+            assert!(socket.read(&mut answer).unwrap() > 0);
         };
-        let (mut one, mut two) = (open(), open());
-        assert!(answered(&mut one) && answered(&mut two));
-        let mut three = open();
-        three.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        assert!(three.read(&mut [0; 1]).is_err(), "no place is free");
-        drop(one);
-        assert!(answered(&mut three));
-        (two, three)
+        let [mut one, mut two] = [(); 2].map(|()| TcpStream::connect(addr).unwrap());
+        // Accepted in this order, but the second is the idler one.
+        ask(&mut two);
+        ask(&mut one);
+        let mut three = TcpStream::connect(addr).unwrap();
+        ask(&mut three);
+        assert!(matches!(two.read(&mut [0; 1]), Ok(0) | Err(_)), "it is closed");
+        ask(&mut one);
+        (one, three)
     });
-    let (mut two, three) = asked.await.unwrap();
+    let (mut one, three) = asked.await.unwrap();
     // The server closes though connections are open.
     admin.close().await;
     let ends = tokio::task::spawn_blocking(move || {
-        let _ = two.read_to_end(&mut Vec::new());
+        let _ = one.read_to_end(&mut Vec::new());
         drop(three);
         TcpStream::connect(addr).is_err()
     });

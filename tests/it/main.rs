@@ -3,6 +3,7 @@
 
 mod adaptive;
 mod cli;
+mod compose;
 mod control;
 mod docs;
 mod drill;

@@ -2,15 +2,15 @@
 //! Grafana publishes. `.ci/peers` installs both.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{free_port, peers, repository_file, signal, start};
+use crate::harness::{finished, free_port, peers, repository_file, signal, start};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PROMETHEUS: &str = "prometheus/usr/bin/prometheus";
 const PROMTOOL: &str = "prometheus/usr/bin/promtool";
@@ -19,7 +19,7 @@ const PROMTOOL: &str = "prometheus/usr/bin/promtool";
 const ATTEMPTS: usize = 600;
 
 /// Ends a process when dropped.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -34,6 +34,14 @@ fn dashboards() -> PathBuf {
 
 fn dashboard() -> Value {
     serde_json::from_str(&repository_file("dashboards/tickgen.json")).expect("JSON")
+}
+
+/// Every panel of the dashboard that is no row, those of collapsed rows too.
+fn panels() -> Vec<Value> {
+    let all = dashboard()["panels"].as_array().expect("panels").clone();
+    let inner = |row: &Value| row["panels"].as_array().cloned().unwrap_or_default();
+    let all = all.into_iter().flat_map(|panel| [inner(&panel), vec![panel]].concat());
+    all.filter(|panel| panel["type"] != "row").collect()
 }
 
 fn assert_succeeds(output: &Output) {
@@ -69,14 +77,12 @@ fn wait_for<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
     panic!("waited in vain for {what}")
 }
 
-/// A tickgen with two loads, so that every metric has samples.
-fn tickgen(folder: &Path, port: u16) -> Running {
-    let config = folder.join("tickgen.toml");
-    let loads =
-        "[[load]]\nname = \"trades\"\nrps = 400\n[[load]]\nname = \"quotes\"\nrps = 200\naggregate = true\n";
-    std::fs::write(&config, loads).expect("a file");
-    let flags = ["--config", config.to_str().unwrap(), "--admin-addr", &port.to_string(), "--quiet"];
-    let tickgen = Running(start(&flags));
+/// A tickgen with one load, as a newcomer has it, of which a shard takes less than comes to it.
+fn tickgen(port: u16) -> Running {
+    let shape = "sine:mean=3000,amplitude=1000,period=80s";
+    let flags =
+        ["--shape", shape, "--keys", "zipf:0.8", "--shards", "4", "--shard-limit", "112%", "--seed", "8"];
+    let tickgen = Running(start(&[&flags[..], &["--admin-addr", &port.to_string(), "--quiet"]].concat()));
     wait_for("tickgen", || get(port, "/readyz"));
     tickgen
 }
@@ -117,11 +123,15 @@ fn evaluate(port: u16, expression: &str) -> Result<Vec<Value>, String> {
     if samples.is_empty() { Err("it is empty".into()) } else { Ok(samples) }
 }
 
-/// An expression of the dashboard as Grafana sends it with all variables at All.
-fn substituted(expression: &str) -> String {
-    let mut text = expression.replace("$__rate_interval", "10s").replace("$__range", "1m");
-    for variable in ["$job", "$instance", "$stream", "$run"] {
-        text = text.replace(&format!("\"{variable}\""), "\".*\"");
+/// What is chosen in the dashboard's variables; the others are at All.
+type Chosen<'a> = &'a [(&'a str, &'a str)];
+
+/// An expression of the dashboard as Grafana sends it.
+fn substituted(expression: &str, chosen: Chosen) -> String {
+    let mut text = expression.replace("$__rate_interval", "10s").replace("$__range", "2m");
+    for variable in ["job", "instance", "stream", "run"] {
+        let value = chosen.iter().find(|(name, _)| *name == variable).map_or(".*", |(_, value)| value);
+        text = text.replace(&format!("\"${variable}\""), &format!("\"{value}\""));
     }
     assert!(!text.contains('$'), "a variable that no one substitutes: {text}");
     text
@@ -136,21 +146,30 @@ fn without_filters(alert: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Every expression of the dashboard, by its place.
-fn expressions_of_panels() -> Vec<(String, String)> {
+/// Every expression of the dashboard's panels, by its place.
+fn expressions_of_panels(chosen: Chosen) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for panel in dashboard()["panels"].as_array().expect("panels") {
+    for panel in panels() {
         let title = panel["title"].as_str().expect("a title");
-        for target in panel["targets"].as_array().into_iter().flatten() {
-            found.push((format!("panel {title}"), substituted(target["expr"].as_str().expect("expr"))));
+        for target in panel["targets"].as_array().expect("targets") {
+            found.push((
+                format!("panel {title}"),
+                substituted(target["expr"].as_str().expect("expr"), chosen),
+            ));
         }
     }
+    found
+}
+
+/// Every expression of the dashboard's variables, by its place.
+fn expressions_of_variables() -> Vec<(String, String)> {
+    let mut found = Vec::new();
     for variable in dashboard()["templating"]["list"].as_array().expect("variables") {
         let Some(query) = variable["query"]["query"].as_str() else { continue };
         let inner =
             query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).expect("a query");
         let (metric, label) = inner.rsplit_once(", ").expect("a metric and a label");
-        let expression = substituted(&format!("count by ({label}) ({metric})"));
+        let expression = substituted(&format!("count by ({label}) ({metric})"), &[]);
         found.push((format!("variable {}", variable["name"]), expression));
     }
     found
@@ -175,7 +194,8 @@ fn every_expression_has_an_answer() {
     let Some(root) = peers(&[PROMETHEUS, PROMTOOL]) else { return };
     let folder = scratch("prometheus");
     let (port, scraped) = (free_port(), free_port());
-    let mut tickgen = tickgen(&folder, scraped);
+    let began = Instant::now();
+    let mut tickgen = tickgen(scraped);
     let _prometheus = prometheus(&root.join(PROMETHEUS), &folder, scraped, port, &[]);
 
     let exposition = get(scraped, "/metrics").expect("metrics");
@@ -187,7 +207,8 @@ fn every_expression_has_an_answer() {
 
     let rules = wait_for("the rules", || Some(expressions_of_rules(port)).filter(|rules| !rules.is_empty()));
     assert_eq!(rules.len(), repository_file("dashboards/rules.yml").matches("expr:").count());
-    for (place, expression) in expressions_of_panels().into_iter().chain(rules) {
+    let all = expressions_of_panels(&[]).into_iter().chain(expressions_of_variables()).chain(rules);
+    for (place, expression) in all {
         let mut last = String::new();
         // What is a rate of rates needs some scrapes.
         let answered = (0..ATTEMPTS / 5).any(|_| match evaluate(port, &expression) {
@@ -200,11 +221,56 @@ fn every_expression_has_an_answer() {
         });
         assert!(answered, "{place}: {expression}: {last}");
     }
+    // What is of other runs, streams or instances is not shown.
+    for chosen in ["run", "stream", "instance", "job"] {
+        for (place, expression) in expressions_of_panels(&[(chosen, "none")]) {
+            assert!(evaluate(port, &expression).is_err(), "{place} goes by no {chosen}: {expression}");
+        }
+    }
     let up = evaluate(port, "up{job=\"tickgen\"}").unwrap();
     assert_eq!(up[0]["value"][1], "1");
+    assert_is_drawn(port, began, &folder);
     signal(&tickgen.0, "TERM");
     assert_eq!(tickgen.0.wait().unwrap().code(), Some(0));
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Every panel of the dashboard, drawn as its JSON says with what Prometheus has, shows something. With
+/// `UPDATE_IMAGES` these are the pictures of the documents, of some minutes.
+fn assert_is_drawn(port: u16, began: Instant, folder: &Path) {
+    let needed =
+        ["@sparticuz/chromium", "puppeteer-core", "uplot"].map(|name| format!("node/node_modules/{name}"));
+    let Some(peers) = peers(&needed.each_ref().map(String::as_str)) else { return };
+    let update = std::env::var_os("UPDATE_IMAGES").is_some();
+    if update {
+        std::thread::sleep(Duration::from_mins(4).saturating_sub(began.elapsed()));
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scripts = root.join("tests/peers");
+    // An import finds its modules beside the script alone.
+    let beside = peers.join("node/draw_dashboard.mjs");
+    std::fs::copy(scripts.join("draw_dashboard.mjs"), &beside).expect("a copy");
+    let mut node = Command::new("node");
+    node.arg(&beside).arg(dashboards().join("tickgen.json")).arg(format!("http://127.0.0.1:{port}"));
+    node.args([&began.elapsed().as_secs().to_string(), "1"]).arg(peers.join("node/node_modules/uplot/dist"));
+    node.arg(scripts.join("panels.js")).arg(folder).arg("Shards").env("TMPDIR", peers.join("chromium"));
+    std::fs::create_dir_all(peers.join("chromium")).expect("a folder");
+    let (code, drawn, stderr) = finished(&node.output().expect("node runs"));
+    assert_eq!((code, &drawn["errors"]), (0, &serde_json::json!([])), "{stderr}");
+    let drawn: BTreeMap<u64, &Value> =
+        drawn["panels"].as_array().unwrap().iter().map(|one| (one["id"].as_u64().unwrap(), one)).collect();
+    for panel in panels() {
+        let one = &drawn[&panel["id"].as_u64().unwrap()];
+        assert!(one["series"].as_u64().unwrap() > 0, "nothing is drawn: {one}");
+        assert!(one["targets"].as_array().unwrap().iter().all(|series| *series != 0), "{one}");
+    }
+    for (made, picture) in [("top.png", "dashboard.png"), ("all.png", "dashboard-all.png")] {
+        let made = std::fs::read(folder.join(made)).expect("a picture");
+        assert!(made.starts_with(b"\x89PNG"));
+        if update {
+            std::fs::write(root.join("docs/images").join(picture), made).expect("a picture");
+        }
+    }
 }
 
 /// The only value of an expression.
@@ -285,6 +351,81 @@ fn promtool_accepts_the_rules() {
     }
 }
 
+/// Two runs one after the other on one port, the first of which loses records, and one on another stream: a minute
+/// each, with a sample every 5 s.
+fn series_of_three_runs() -> Vec<Value> {
+    let mut series = Vec::new();
+    let mut add = |instance: &str, metric: &str, labels: &str, samples: &dyn Fn(u32) -> Option<u32>| {
+        let values = (0..24).map(|n| samples(n).map_or("stale".to_owned(), |value| value.to_string()));
+        let values = values.collect::<Vec<_>>().join(" ");
+        let name = format!("tickgen_{metric}{{job=\"tickgen\",instance=\"{instance}\"{labels}}}");
+        series.push(serde_json::json!({"series": name, "values": values}));
+    };
+    let info = |run: &str, stream: &str| format!(",run=\"{run}\",stream=\"{stream}\",version=\"1\"");
+    let first = |n: u32| n < 12;
+    add("a", "run_info", &info("lossy", "orders"), &|n| first(n).then_some(1));
+    add("a", "run_info", &info("clean", "orders"), &|n| (!first(n)).then_some(1));
+    add("b", "run_info", &info("other", "clicks"), &|n| first(n).then_some(1));
+    // 1000 and 500 due in a sample, all acked but a tenth of the first run.
+    add("a", "scheduled_records_total", "", &|n| Some(1000 * (n % 12)));
+    add("a", "records_total", ",outcome=\"acked\"", &|n| Some(if first(n) { 900 } else { 1000 } * (n % 12)));
+    add("a", "records_total", ",outcome=\"expired\"", &|n| Some(if first(n) { 100 * n } else { 0 }));
+    add("b", "scheduled_records_total", "", &|n| first(n).then_some(500 * n));
+    add("b", "records_total", ",outcome=\"acked\"", &|n| first(n).then_some(500 * n));
+    let shard = |stream: &str| format!(",stream=\"{stream}\",shard=\"shardId-000000000000\"");
+    add("a", "shard_accepted_total", &shard("orders"), &|n| Some(1000 * (n % 12)));
+    add("b", "shard_accepted_total", &shard("clicks"), &|n| first(n).then_some(500 * n));
+    series
+}
+
+#[test]
+fn figures_are_of_the_chosen_run_and_stream() {
+    let Some(root) = peers(&[PROMTOOL]) else { return };
+    let panels = panels();
+    let mut tests = Vec::new();
+    let mut expect = |title: &str, target: usize, chosen: Chosen, at: &str, samples: &[(&str, f64)]| {
+        let panel = panels.iter().find(|panel| panel["title"] == title).expect("a panel of that title");
+        let expr = substituted(panel["targets"][target]["expr"].as_str().unwrap(), chosen);
+        let samples: Vec<Value> = samples
+            .iter()
+            .map(|(labels, value)| serde_json::json!({"labels": labels, "value": value}))
+            .collect();
+        tests.push(serde_json::json!({"expr": expr, "eval_time": at, "exp_samples": samples}));
+    };
+    // The figures of a run stay what they came to, whatever runs after it on its port.
+    for (run, due, acked, lost) in [
+        ("lossy", 11_000.0, 9_900.0, Some(1_100.0)),
+        ("clean", 11_000.0, 11_000.0, Some(0.0)),
+        ("other", 5_500.0, 5_500.0, None),
+        (".*", 27_500.0, 26_400.0, Some(1_100.0)),
+    ] {
+        let chosen: Chosen = &[("run", run)];
+        expect("Acked of due", 0, chosen, "115s", &[("{}", acked / due)]);
+        let Some(lost) = lost else { continue };
+        expect("Lost or dropped", 0, chosen, "115s", &[("{}", lost)]);
+        expect("Budget left", 0, chosen, "115s", &[("{}", 1.0 - lost / (0.01 * due))]);
+    }
+    // A rate is of the chosen run alone: none is told while its window has samples of another.
+    expect("Target and achieved", 1, &[("run", "clean")], "65s", &[]);
+    expect("Target and achieved", 1, &[("run", "clean")], "100s", &[("{}", 200.0)]);
+    expect("Target and achieved", 1, &[("run", "lossy")], "50s", &[("{}", 180.0)]);
+    // Shards of the same id are of two streams.
+    let orders = ("{stream=\"orders\",shard=\"shardId-000000000000\"}", 200.0);
+    let clicks = ("{stream=\"clicks\",shard=\"shardId-000000000000\"}", 100.0);
+    expect("Accepted, by shard", 0, &[], "50s", &[orders, clicks]);
+    expect("Accepted, by shard", 0, &[("stream", "clicks")], "50s", &[clicks]);
+    expect("Accepted and limit", 1, &[], "50s", &[("{}", 200.0)]);
+
+    let series = series_of_three_runs();
+    let test = serde_json::json!({"interval": "5s", "input_series": series, "promql_expr_test": tests});
+    let file = scratch("figures").join("test.yml");
+    // JSON is YAML.
+    std::fs::write(&file, serde_json::json!({"evaluation_interval": "5s", "tests": [test]}).to_string())
+        .unwrap();
+    let output = Command::new(root.join(PROMTOOL)).args(["test", "rules"]).arg(&file).output();
+    assert_succeeds(&output.unwrap());
+}
+
 #[test]
 fn the_dashboard_fits_grafanas_types() {
     let schema = "grafana-dashboard.schema.json";
@@ -310,11 +451,10 @@ fn the_dashboard_fits_grafanas_types() {
 
 #[test]
 fn every_panel_says_what_good_looks_like() {
-    let dashboard = dashboard();
-    let panels = dashboard["panels"].as_array().unwrap();
+    let panels = panels();
     let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
     assert_eq!(ids.len(), panels.len(), "panels have ids of their own");
-    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+    for panel in &panels {
         let description = panel["description"].as_str().unwrap_or_default();
         assert!(description.starts_with("Good: "), "{}: {description}", panel["title"]);
         let targets = panel["targets"].as_array().unwrap();
