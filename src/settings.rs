@@ -157,11 +157,11 @@ settings! {
     "Bounds" {
         MaxBacklog "max-backlog" = "100000", "N";
             "Records made and not settled, waiting or in flight; past it what falls due is dropped"
-        MaxRequests "max-requests" = "64", "N";
+        MaxRequests "max-requests" = "160", "N";
             "Requests in flight; each has a connection of its own, so --max-connections bounds them too"
         MaxInFlightBytes "max-in-flight-bytes" = "32MiB", "SIZE";
             "Bytes of request bodies in flight"
-        MaxConnections "max-connections" = "64", "N";
+        MaxConnections "max-connections" = "160", "N";
             "Connections open at once"
         ConnectTimeout "connect-timeout" = "3s", "TIME";
             "Longest wait for a connection"

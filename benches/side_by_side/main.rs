@@ -20,7 +20,8 @@ fn main() -> Result<()> {
     match args.first().map(String::as_str) {
         Some("null-server") => {
             let millis = args.get(1).map_or(Ok(0), |text| text.parse())?;
-            null_server::serve(Duration::from_millis(millis)).map_err(Into::into)
+            let shards = args.get(2).map_or(Ok(1), |text| text.parse())?;
+            null_server::serve(Duration::from_millis(millis), shards).map_err(Into::into)
         }
         Some("plain-loop") => plain_loop::run(&args[1], Duration::from_secs(args[2].parse()?)),
         _ => {
@@ -50,6 +51,10 @@ struct Run {
 }
 
 const RUNS: usize = 3;
+
+// Those that the others are compared with.
+const OWN: &str = "tickgen";
+const PLAIN: &str = "plain SDK loop";
 
 fn compare(seconds: u64) -> Result<()> {
     let (server, url) = start_server()?;
@@ -100,10 +105,10 @@ fn tickgen(flags: &'static [&'static str]) -> Make {
     })
 }
 
-fn python(script: &'static str) -> Make {
+fn python(venv: &'static str, script: &'static str) -> Make {
     Box::new(move |url, seconds| {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let interpreter = root.join(".peers/venv/bin/python");
+        let interpreter = root.join(format!(".peers/{venv}/bin/python"));
         let mut command = Command::new(&interpreter);
         command.arg(root.join("benches/side_by_side/producers.py")).args([script, url, &seconds.to_string()]);
         interpreter.exists().then_some(command)
@@ -117,11 +122,18 @@ fn producers() -> Vec<Producer> {
         Some(command)
     };
     vec![
-        Producer { name: "tickgen", command: tickgen(&[]) },
+        Producer { name: OWN, command: tickgen(&[]) },
         Producer { name: "tickgen --aggregate", command: tickgen(&["--aggregate"]) },
-        Producer { name: "plain SDK loop", command: Box::new(plain) },
-        Producer { name: "boto3 PutRecords", command: python("put-records") },
-        Producer { name: "the article's loop", command: python("article") },
+        Producer { name: "tickgen --wire cbor", command: tickgen(&["--wire", "cbor"]) },
+        Producer {
+            name: "tickgen --aggregate --wire cbor",
+            command: tickgen(&["--aggregate", "--wire", "cbor"]),
+        },
+        Producer { name: PLAIN, command: Box::new(plain) },
+        Producer { name: "boto3 PutRecords", command: python("venv", "put-records") },
+        Producer { name: "aiokpl", command: python("kpl", "kpl") },
+        Producer { name: "aiokpl, aggregated", command: python("kpl", "kpl-aggregate") },
+        Producer { name: "the article's loop", command: python("venv", "article") },
     ]
 }
 
@@ -177,18 +189,25 @@ fn median(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
 
 fn table(producers: &[Producer], runs: &[Vec<Run>]) {
     let per_cpu = |run: &Run| run.records / run.cpu;
-    let base = median(&runs[2], per_cpu);
-    println!("| Producer | records/s | records per CPU-second | MB/s | peak MiB | of the plain SDK loop |");
-    println!("|---|---|---|---|---|---|");
+    let of = |name: &str| {
+        let place = producers.iter().position(|producer| producer.name == name).unwrap_or_default();
+        median(&runs[place], per_cpu)
+    };
+    let (plain, own) = (of(PLAIN), of(OWN));
+    println!(
+        "| Producer | records/s | records per CPU-second | MB/s | peak MiB | of the plain SDK loop | of tickgen |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     for (producer, runs) in producers.iter().zip(runs).filter(|(_, runs)| !runs.is_empty()) {
         println!(
-            "| {} | {:.0} | {:.0} | {:.1} | {:.0} | {:.2} |",
+            "| {} | {:.0} | {:.0} | {:.1} | {:.0} | {:.2} | {:.4} |",
             producer.name,
             median(runs, |run| run.records / run.wall),
             median(runs, per_cpu),
             median(runs, |run| run.megabytes / run.wall),
             median(runs, |run| run.peak_mib),
-            median(runs, per_cpu) / base,
+            median(runs, per_cpu) / plain,
+            median(runs, per_cpu) / own,
         );
     }
 }

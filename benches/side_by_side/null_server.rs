@@ -4,20 +4,24 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
+use tickgen::kinesis::{ShardMap, hash_key};
 
 const SUMMARY: &str = r#"{"StreamDescriptionSummary":{"StreamName":"null","StreamARN":"arn:aws:kinesis:us-east-1:000000000000:stream/null","StreamStatus":"ACTIVE","RetentionPeriodHours":24,"StreamCreationTimestamp":1,"EnhancedMonitoring":[],"OpenShardCount":1}}"#;
-const SHARDS: &str = r#"{"Shards":[{"ShardId":"shardId-000000000000","HashKeyRange":{"StartingHashKey":"0","EndingHashKey":"340282366920938463463374607431768211455"},"SequenceNumberRange":{"StartingSequenceNumber":"1"}}]}"#;
 const RESULT: &str = r#"{"SequenceNumber":"49671000000000000000000000000000000000000000000000000002","ShardId":"shardId-000000000000"}"#;
 
-/// Serves on a free loopback port, which it prints, until the process is ended.
-pub(crate) fn serve(delay: Duration) -> std::io::Result<()> {
+/// Serves a stream of so many shards on a free loopback port, which it prints, until the process is ended. With
+/// one shard answers are canned; with more each entry is answered by its shard, in JSON alone.
+pub(crate) fn serve(delay: Duration, shards: u64) -> std::io::Result<()> {
+    let map = Arc::new(ShardMap::even(shards));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("{}", listener.local_addr()?.port());
     for socket in listener.incoming() {
         let socket = socket?;
         socket.set_nodelay(true)?;
-        std::thread::spawn(move || Connection::new(socket, delay).serve());
+        let map = Arc::clone(&map);
+        std::thread::spawn(move || Connection::new(socket, delay, map).serve());
     }
     Ok(())
 }
@@ -25,6 +29,7 @@ pub(crate) fn serve(delay: Duration) -> std::io::Result<()> {
 struct Connection {
     socket: TcpStream,
     delay: Duration,
+    map: Arc<ShardMap>,
     buffer: Vec<u8>,
     filled: usize,
     /// Whole responses by their form and number of results.
@@ -32,8 +37,8 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(socket: TcpStream, delay: Duration) -> Self {
-        Self { socket, delay, buffer: vec![0; 1 << 20], filled: 0, canned: HashMap::new() }
+    fn new(socket: TcpStream, delay: Duration, map: Arc<ShardMap>) -> Self {
+        Self { socket, delay, map, buffer: vec![0; 1 << 20], filled: 0, canned: HashMap::new() }
     }
 
     /// Answers requests until the peer closes.
@@ -49,6 +54,13 @@ impl Connection {
                 let entries = count(body, b"PartitionKey");
                 let in_cbor = text.contains("application/x-amz-cbor-1.1");
                 std::thread::sleep(self.delay);
+                if self.map.shards().len() > 1 {
+                    let results = results_by_shard(body, &self.map);
+                    self.socket.write_all(&response(&results)).ok()?;
+                    self.buffer.copy_within(head + length..self.filled, 0);
+                    self.filled -= head + length;
+                    continue;
+                }
                 let canned = self.canned.entry((in_cbor, entries)).or_insert_with(|| {
                     if in_cbor {
                         return cbor_response(entries);
@@ -60,7 +72,7 @@ impl Connection {
             } else if text.contains("kinesis_20131202.putrecord") {
                 self.socket.write_all(&response(RESULT)).ok()?;
             } else if text.contains("listshards") {
-                self.socket.write_all(&response(SHARDS)).ok()?;
+                self.socket.write_all(&response(&shards(&self.map))).ok()?;
             } else {
                 self.socket.write_all(&response(SUMMARY)).ok()?;
             }
@@ -91,6 +103,44 @@ impl Connection {
         }
         Some(())
     }
+}
+
+/// The answer to `ListShards`.
+fn shards(map: &ShardMap) -> String {
+    let shards: Vec<String> = map
+        .shards()
+        .iter()
+        .map(|shard| {
+            let (id, first, last) = (shard.id, shard.first, shard.last);
+            format!(
+                r#"{{"ShardId":"{id}","HashKeyRange":{{"StartingHashKey":"{first}","EndingHashKey":"{last}"}},"SequenceNumberRange":{{"StartingSequenceNumber":"1"}}}}"#
+            )
+        })
+        .collect();
+    format!(r#"{{"Shards":[{}]}}"#, shards.join(","))
+}
+
+/// A result for each entry, by the shard that takes it.
+fn results_by_shard(body: &[u8], map: &ShardMap) -> String {
+    let text = |body: &[u8], name: &str| {
+        let begin = body.windows(name.len()).position(|window| window == name.as_bytes())? + name.len();
+        let end = begin + memchr::memchr(b'"', &body[begin..])?;
+        Some(String::from_utf8_lossy(&body[begin..end]).into_owned())
+    };
+    let entries: Vec<usize> = memchr::memmem::find_iter(body, b"\"PartitionKey\":\"").collect();
+    let results: Vec<String> = entries
+        .iter()
+        .map(|&at| {
+            // The key and the hash key stand together, up to the end of the entry.
+            let end = memchr::memchr(b'}', &body[at..]).map_or(body.len(), |end| at + end);
+            let entry = &body[at..end];
+            let explicit = text(entry, r#""ExplicitHashKey":""#).and_then(|number| number.parse().ok());
+            let key = text(entry, r#""PartitionKey":""#).unwrap_or_default();
+            let shard = map.shards()[map.route(explicit.unwrap_or_else(|| hash_key(key.as_bytes())))].id;
+            format!(r#"{{"SequenceNumber":"4967100000000000000000000000000000002","ShardId":"{shard}"}}"#)
+        })
+        .collect();
+    format!(r#"{{"FailedRecordCount":0,"Records":[{}]}}"#, results.join(","))
 }
 
 fn response(body: &str) -> Vec<u8> {
