@@ -213,8 +213,15 @@ impl Reader<'_> {
         let keep_bytes = self.read(Key::EmbeddedBytes, parse::size);
         let with_stream = loads.iter().filter(|load| load.stream.is_some()).count();
         if let Some(to) = to {
-            let others =
-                [Key::Stream, Key::EndpointUrl, Key::Region, Key::Profile, Key::Wire, Key::Shards, Key::Aggregate];
+            let others = [
+                Key::Stream,
+                Key::EndpointUrl,
+                Key::Region,
+                Key::Profile,
+                Key::Wire,
+                Key::Shards,
+                Key::Aggregate,
+            ];
             for key in others {
                 if self.is_set(key) {
                     self.refuse(key, "is for a stream; with --to the records go to none");

@@ -208,7 +208,7 @@ async fn offer(
     rest: &mut Rest,
 ) -> Summary {
     let underway = begin(plan, to, records, verifying, admin, rest);
-    let Underway { start, mut producer, observer, judge, proving, acked, start_unix, .. } = underway;
+    let Underway { start, mut producer, observer, judge, proving, acked, start_unix, usage, .. } = underway;
     tell_loads(judge.facts(), to);
     hdr_log.begin(Duration::from_nanos(start_unix));
     rest.spawn(hdr_log.clone().keep(observer.clone()));
@@ -219,6 +219,8 @@ async fn offer(
     let mut stops = showing.stops(stops);
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
     let finished = drills.during(finish(&mut producer, &steering, &mut stops, ends)).await;
+    // Before the rest of the proof is read, which is no part of the load.
+    let judge = judge.with_processor_share(usage.share());
     #[cfg(feature = "otlp")]
     if let Some(exporting) = underway.exporting {
         exporting.finish(&mut stops).await;

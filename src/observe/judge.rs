@@ -1,5 +1,5 @@
 use super::environment::Environment;
-use super::figures::{Figures, SteeredSummary, WindowSummary};
+use super::figures::{Circumstances, Figures, SteeredSummary, WindowSummary};
 use super::heat::ShardHeat;
 use super::summary::{LoadSummary, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult, Times};
 use super::{Threshold, VerifySummary};
@@ -22,7 +22,7 @@ pub struct RunFacts {
     pub about: About,
 }
 
-/// What is known of a run that no figure depends on.
+/// What is known of a run that no count depends on.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     /// The settings that were given.
@@ -52,7 +52,7 @@ pub struct LoadFacts {
 #[derive(Clone, Debug)]
 pub struct Judge {
     facts: RunFacts,
-    streams: Vec<String>,
+    around: Circumstances,
     thresholds: Vec<Threshold>,
 }
 
@@ -66,7 +66,16 @@ impl Judge {
                 streams.push(load.stream.clone());
             }
         }
-        Self { facts, streams, thresholds }
+        let lines = facts.about.environment.as_ref().is_some_and(Environment::is_lines);
+        let around = Circumstances { streams, lines, processor_share: None };
+        Self { facts, around, thresholds }
+    }
+
+    /// The same, where the process used this share of its processors' time in the run.
+    #[must_use]
+    pub fn with_processor_share(mut self, share: Option<f64>) -> Self {
+        self.around.processor_share = share;
+        self
     }
 
     /// What is known of the run besides its counts.
@@ -145,7 +154,7 @@ impl Judge {
         let mut loads = BTreeMap::new();
         for (facts, snapshot) in self.facts.loads.iter().zip(snapshots) {
             if !facts.name.is_empty() {
-                let figures = Figures::new(snapshot, facts.target_rps(snapshot), &self.streams);
+                let figures = Figures::new(snapshot, facts.target_rps(snapshot), &self.around);
                 let (seed, stream) = (facts.seed, facts.stream.clone());
                 loads.insert(facts.name.clone(), LoadSummary { seed, stream, figures });
             }
@@ -163,7 +172,7 @@ impl Judge {
             tickgen_version: env!("CARGO_PKG_VERSION").into(),
             run_id: self.facts.run_id.clone(),
             seed: self.facts.loads.first().map_or(0, |load| load.seed),
-            stream: self.streams.join(","),
+            stream: self.around.streams.join(","),
             started_at: self.facts.started_at.clone(),
             stopped_by: StoppedBy::Schedule,
             error: None,
@@ -171,7 +180,7 @@ impl Judge {
             unkept: all.account.unkept,
             nothing_measured: all.measured() == 0,
             times: None,
-            figures: Figures::new(&all, target_rps, &self.streams),
+            figures: Figures::new(&all, target_rps, &self.around),
             loads,
             windows: all.account.windows.iter().map(WindowSummary::new).collect(),
             steered: self.steered(snapshots),
@@ -182,7 +191,7 @@ impl Judge {
             cost: self.facts.about.tariff.as_ref().map(|tariff| tariff.cost(&all)),
             configuration: self.facts.about.configuration.clone(),
             environment: self.facts.about.environment.clone(),
-            shard_heat: ShardHeat::new(&all.account.windows, &self.streams, all.account.shards.len()),
+            shard_heat: ShardHeat::new(&all.account.windows, &self.around.streams, all.account.shards.len()),
             merged_from: Vec::new(),
         }
     }

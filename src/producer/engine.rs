@@ -235,7 +235,7 @@ impl Engine {
         self.account.flushes.add(batch.reason, 1);
         self.account.batch_entries.saturating_record(batch.entries.len() as u64);
         let lent = self.source.lend(batch.records.iter().map(|record| record.n));
-        Request { records: batch.records, entries: batch.entries, lent, sent: now, room }
+        Request { records: batch.records, entries: batch.entries, lent, left: now, sent: now, room }
     }
 
     /// Takes a new shard map: waiting records are placed anew.

@@ -42,7 +42,7 @@ impl Ledger {
         self.fail_many(1, record.last_failure.unwrap_or(otherwise));
     }
 
-    pub(super) fn fail_many(&mut self, records: u64, cause: Cause) {
+    pub(crate) fn fail_many(&mut self, records: u64, cause: Cause) {
         self.failed += records;
         self.lost_for[cause.place()] += records;
     }

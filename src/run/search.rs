@@ -122,19 +122,20 @@ impl<S: Stops> Searching<'_, S> {
             finished = finish(&mut underway.producer, &steering, &mut self.stops, never) => Err(finished),
             seen = past_hope(&plan, &underway.judge, &underway.observer) => Ok(seen),
         };
+        let judge = underway.judge.clone().with_processor_share(underway.usage.share());
         let point = match early {
             Err(Finished { fatal: Some(error), .. }) => return Err(failed(error.to_string())),
             Err(Finished { stopped_by: StoppedBy::Signal, .. }) => return Err((Verdict::Stopped, None)),
             Err(_) => {
                 let seen = underway.observer.loads();
-                Point::new(rate, &underway.judge.summary(&seen, StoppedBy::Schedule, None, None), false)
+                Point::new(rate, &judge.summary(&seen, StoppedBy::Schedule, None, None), false)
             }
             Ok(seen) => {
                 steering.abandon();
                 if let Some(error) = underway.producer.finished().await.fatal {
                     return Err(failed(error.to_string()));
                 }
-                Point::new(rate, &underway.judge.summary(&seen, StoppedBy::Threshold, None, None), true)
+                Point::new(rate, &judge.summary(&seen, StoppedBy::Threshold, None, None), true)
             }
         };
         #[cfg(feature = "otlp")]

@@ -4,7 +4,7 @@ use super::destination::{Destinations, Sink};
 use super::engines::Limited;
 #[cfg(feature = "otlp")]
 use super::exporting;
-use super::facts::{facts, gauges};
+use super::facts::{Usage, facts, gauges};
 use super::reload::Applies;
 use super::verify::{Proving, Verifying};
 use super::{Records, Rest, engines, reload, unix};
@@ -37,6 +37,7 @@ pub(super) struct Underway {
     pub(super) judge: Judge,
     pub(super) proving: Proving,
     pub(super) acked: Vec<AckBook>,
+    pub(super) usage: Usage,
     #[cfg(feature = "otlp")]
     pub(super) exporting: Option<exporting::Exporting>,
 }
@@ -52,6 +53,7 @@ pub(super) fn begin(
 ) -> Underway {
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
+    let usage = Usage::begin();
     let (run, unix) = (rand::random::<u32>(), unix(started_at));
     let room = engines::room(plan);
     let made = make(plan, to, records, &verifying, (run, unix), &room);
@@ -94,6 +96,7 @@ pub(super) fn begin(
         proving,
         acked: made.acked,
         start_unix: unix,
+        usage,
         #[cfg(feature = "otlp")]
         exporting,
     }

@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod index;
 mod layout;
+mod limits;
 mod loads;
 mod otlp;
 mod peers;

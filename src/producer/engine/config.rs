@@ -66,6 +66,8 @@ pub struct Request {
     pub(in crate::producer) entries: Vec<Entry>,
     // Records that cannot be made from their number.
     pub(in crate::producer) lent: Lent,
+    // When it left the engine, to be written.
+    pub(super) left: Nanos,
     /// When the attempt began.
     pub(in crate::producer) sent: Nanos,
     // The room that it takes, which is settled before its body is written.
