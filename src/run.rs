@@ -220,7 +220,7 @@ async fn offer(
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
     let finished = drills.during(finish(&mut producer, &steering, &mut stops, ends)).await;
     // Before the rest of the proof is read, which is no part of the load.
-    let judge = judge.with_processor_share(usage.share());
+    let judge = judge.with_processor_share(usage.share()).with_drills(drills.results(&observer.snapshot()));
     #[cfg(feature = "otlp")]
     if let Some(exporting) = underway.exporting {
         exporting.finish(&mut stops).await;
@@ -239,7 +239,7 @@ async fn offer(
     let loads = observer.loads();
     let summary = judge.with_proof(judge.summary(&loads, stopped_by, error, finished.missed), verify);
     let manifest = manifest(plan, start_unix, &acked, &loads);
-    Summary { drills: drills.results(&observer.snapshot()), manifest, ..summary }
+    Summary { manifest, ..summary }
 }
 
 /// Nanoseconds since 1970-01-01 UTC.

@@ -101,7 +101,7 @@ pub struct Figures {
     /// Per shard.
     pub shards: Vec<ShardSummary>,
     /// The largest share of the acked records that one shard took, the warmup left out.
-    #[serde(skip)]
+    #[serde(rename = "shards_max_share", default)]
     pub max_share: f64,
     /// The partition keys with the most records made, the hottest first; empty where each record has its
     /// own.

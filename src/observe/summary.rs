@@ -1,5 +1,5 @@
 use super::figures::{Figures, Named, SteeredSummary, WindowSummary};
-use super::threshold::{is_of_proof, of_a_load};
+use super::threshold::{is_of_proof, largest, of_a_load};
 use super::{DrillSummary, Environment, ShardHeat, VerifySummary};
 use crate::cost::CostSummary;
 use crate::verify::Manifest;
@@ -171,6 +171,16 @@ impl Summary {
         };
         if path == "shards.max_share" {
             return Some(figures.max_share);
+        }
+        match path.split_once(".max_") {
+            Some(("shards", field)) => return largest(&figures.shards, field).or(Some(0.0)),
+            // A run without drills has none that took long.
+            Some(("drills", _)) if self.drills.is_empty() => return Some(0.0),
+            Some(("drills", field)) => return largest(&self.drills, field),
+            _ => {}
+        }
+        if let Some(part) = path.strip_prefix("cost.") {
+            return serde_json::to_value(self.cost.as_ref()?).ok()?.get(part)?.as_f64();
         }
         let value = serde_json::to_value(figures).ok()?;
         let (name, part) = path.split_once('.').unwrap_or((path, ""));

@@ -58,8 +58,13 @@ fn a_split_and_a_merge_under_load_lose_nothing_and_settle() {
         "achieved_rps > 1",
         "--threshold",
         "acked == 9000",
+        "--threshold",
+        "drills.max_changed_after_s < 5",
+        "--threshold",
+        "cost.usd < 1",
     ]);
     assert_eq!(code, 0, "{stderr}\n{summary:#}");
+    assert!(stderr.contains("threshold   held   drills.max_changed_after_s < 5 (is "), "{stderr}");
     assert_balanced(&summary);
     assert_eq!(violations(&summary_schema(), &summary, ""), [] as [String; 0]);
     let drills = summary["drills"].as_array().unwrap();
@@ -108,6 +113,13 @@ fn a_drill_needs_to_be_allowed() {
     assert_eq!((code, summary), (2, Value::Null), "{stderr}");
     assert!(stderr.contains("--drill at=1s merge: changes the stream itself: allow that with"), "{stderr}");
     assert!(stderr.contains("Nothing was sent"), "{stderr}");
+}
+
+#[test]
+fn a_threshold_on_drills_needs_one() {
+    let (code, _, stderr) = run(&["--threshold", "drills.max_settled_after_s < 5", "--records", "1"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("drills.max_settled_after_s < 5: needs a --drill"), "{stderr}");
 }
 
 #[test]

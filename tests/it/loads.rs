@@ -471,6 +471,27 @@ fn a_missed_threshold_can_end_the_run() {
     assert!(stderr.contains("expected after=TIME"), "{stderr}");
 }
 
+/// The rate of a run under way is judged by what should be acked by now, and told as it is.
+#[test]
+fn a_rate_that_is_not_held_can_end_the_run() {
+    let flags = ["--rps", "3000", "--duration", "60s", "--shards", "1", "--drain-timeout", "100ms"];
+    let (code, summary, stderr) = run(&[&flags[..], &["--abort-on-threshold", "after=1s"]].concat());
+    assert_eq!(code, 99, "{stderr}");
+    assert_eq!(summary["stopped_by"], "threshold");
+    let missed = &summary["thresholds"].as_array().unwrap().last().unwrap();
+    assert_eq!((&missed["expr"], &missed["passed"]), (&"achieved_rps >= 99%".into(), &false.into()));
+    // The shard takes 1,000 records a second; nothing is added for those on their way.
+    assert!(missed["value"].as_f64() <= Some(1_050.0), "{missed}");
+    assert!(summary["schedule_s"].as_f64() < Some(30.0), "{summary:#}");
+}
+
+#[test]
+fn a_load_that_offers_nothing_yet_misses_no_rate() {
+    let flags = ["--shape", "stages:0,0/2s,400/0s,400/1s", "--abort-on-threshold", "after=1s"];
+    let (_, summary, stderr) = run(&flags);
+    assert_eq!((&summary["stopped_by"], count(&summary, "acked")), (&"schedule".into(), 400), "{stderr}");
+}
+
 #[test]
 fn shards_are_expected_to_take_what_they_take() {
     for keys in ["uniform", "zipf:1:50", "per-shard", "fixed:k"] {
