@@ -144,7 +144,7 @@ settings! {
         Linger "linger" = "10ms", "TIME";
             "Longest wait for a batch to fill, and for an aggregate before it"
         ShardLimit "shard-limit" = "auto", "auto|adaptive|PERCENT|none";
-            "Share of each shard's limit (1000 records/s, 1 MiB/s) to use, or adaptive: as much as it takes; auto: 100%, adaptive on an on-demand stream or one that loads share"
+            "Share of each shard's limit (1000 records/s, 1 MiB/s) to use, or adaptive: as much as it takes; auto: 100%, adaptive on an on-demand stream; loads of one stream share the limit"
         RecordTtl "record-ttl" = "30s", "TIME";
             "Give a record up this long after its intended start"
         MaxAttempts "max-attempts" = "100", "N";

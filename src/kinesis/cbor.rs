@@ -209,8 +209,7 @@ mod tests {
             b"\xFF\x6EEncryptionType\xF6\xFF",
         ]
         .concat();
-        let expected =
-            [EntryAnswer::Accepted(ShardId(7)), EntryAnswer::Rejected(EntryError::InternalFailure)];
+        let expected = [EntryAnswer::Accepted(ShardId(7)), EntryAnswer::Rejected(EntryError::InternalFailure)];
         assert_eq!(read_answer(&body), Answer::Entries(expected.into()));
     }
 

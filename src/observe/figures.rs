@@ -162,8 +162,8 @@ pub struct ShardSummary {
     pub accepted: u64,
     /// Kinesis records that it throttled.
     pub throttled: u64,
-    /// Kinesis records per second that its limit admits at the end; absent without a limit, and once it
-    /// is closed.
+    /// Kinesis records per second that its limit admits at the end, of a load that shares a limit an equal
+    /// part; absent without a limit, and once it is closed.
     pub limit_rps: Option<f64>,
     /// User records that were expected to go to it, by their keys and the shard map; absent if unknown.
     pub expected: Option<f64>,

@@ -303,7 +303,7 @@ pub(super) mod tests {
             misrouted,
             ..DrillSummary::default()
         };
-        let results = |usd: f64, drills: Vec<DrillSummary>, throttled: u64| -> Vec<(f64, bool)> {
+        let results = |million_units: u64, drills: Vec<DrillSummary>, throttled: u64| -> Vec<(f64, bool)> {
             let prices = crate::cost::PriceList::built_in();
             let tariff = crate::cost::Tariff {
                 region: "us-east-1".into(),
@@ -317,18 +317,18 @@ pub(super) mod tests {
             let mut judge = judge(&expressions, &[""]).with_drills(drills);
             judge.facts.about.tariff = Some(tariff);
             let mut snapshot = Snapshot::empty();
-            // A million of 25 KiB cost 0.014 dollars.
-            snapshot.account.billed.put_units = (usd / 0.014 * 1e6) as u64;
+            // A million of 25 KiB costs 0.014 dollars.
+            snapshot.account.billed.put_units = million_units * 1_000_000;
             let place = snapshot.account.shard(0, crate::kinesis::ShardId(3));
             snapshot.account.shards[place].throttled = throttled;
             let summary = judge.summary(&[Arc::new(snapshot)], StoppedBy::Schedule, None, None);
             summary.thresholds.iter().map(|result| (result.value, result.passed)).collect()
         };
-        let held = results(0.4, vec![drill(Some(2.0), 3), drill(Some(4.0), 1)], 8);
-        assert!((held[0].0 - 0.4).abs() < 0.01 && held.iter().all(|(_, passed)| *passed), "{held:?}");
+        let held = results(30, vec![drill(Some(2.0), 3), drill(Some(4.0), 1)], 8);
+        assert!((held[0].0 - 0.42).abs() < 0.01 && held.iter().all(|(_, passed)| *passed), "{held:?}");
         assert_eq!(held[1..], [(4.0, true), (3.0, true), (8.0, true)]);
         // A drill that did not settle misses any bound.
-        let missed = results(0.6, vec![drill(Some(2.0), 3), drill(None, 7)], 9);
+        let missed = results(40, vec![drill(Some(2.0), 3), drill(None, 7)], 9);
         assert!(missed.iter().all(|(_, passed)| !passed), "{missed:?}");
         assert!(missed[1].0.is_nan() && missed[2].1.eq(&false));
     }

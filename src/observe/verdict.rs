@@ -79,8 +79,8 @@ impl<'a> Evidence<'a> {
         let (ledger, warmup) = (&account.ledger, &account.warmup);
         let p99 = |times: &crate::producer::Durations| times.histogram().value_at_quantile(0.99);
         let (lateness, response) = (p99(&account.start_lateness), p99(&account.response_time));
-        let lost = |cause| ledger.lost_by(cause).saturating_sub(warmup.lost_by(cause));
-        let unsent = lost(Cause::NeverSent);
+        let of_cause = |cause| ledger.lost_by(cause).saturating_sub(warmup.lost_by(cause));
+        let unsent = of_cause(Cause::NeverSent);
         Self {
             last,
             around,

@@ -90,7 +90,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         let aggregates = matches!(config.packing, Packing::Aggregate { .. });
         let most_waiting = config.most_waiting();
-        let backlog = Backlog::new(config.map, config.packing, config.quota, config.retry);
+        let backlog = Backlog::new(config.map, config.packing, config.limits, config.retry);
         let mut account = Account::new(config.warmup);
         let heat = Heat::new(&config.source, &backlog);
         let accounts = backlog.shards().map(|shard| account.shard(config.stream_place, shard.id)).collect();

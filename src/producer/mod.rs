@@ -43,7 +43,7 @@ pub use packing::Packing;
 pub use record::Record;
 pub use retry::{RetryPolicy, RetryQueue, Verdict};
 pub use room::{Bounds, Room};
-pub use shard_limit::{Adapts, ShardLimit, ShardLimiting, ShardQuota};
+pub use shard_limit::{Adapts, Limits, ShardLimit, ShardLimiting, ShardQuota, SharedLimits};
 pub use snapshot::Snapshot;
 pub use steered::{Offered, SteerAction, Steered};
 pub use steering::{MapSteering, SteerError, Steering};

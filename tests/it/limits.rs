@@ -20,7 +20,7 @@ fn a_stall_of_the_generator_is_told() {
         assert!(stderr.read_line(&mut told).unwrap() > 0, "{told}");
     }
     signal(&child, "STOP");
-    std::thread::sleep(std::time::Duration::from_millis(1_000));
+    std::thread::sleep(std::time::Duration::from_secs(1));
     signal(&child, "CONT");
     stderr.read_to_string(&mut told).unwrap();
     let (code, summary, _) = finished(&child.wait_with_output().unwrap());

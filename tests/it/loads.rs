@@ -306,6 +306,28 @@ fn loads_share_the_bounds() {
     std::fs::remove_file(config).unwrap();
 }
 
+/// Loads of one stream keep within its capacity together.
+#[test]
+fn loads_share_the_limit_of_each_shard() {
+    let config = file(
+        "shares.toml",
+        "shards = 2\nduration = \"4s\"\ndrain-timeout = \"100ms\"\nquiet = true\n\
+         [[load]]\nname = \"a\"\nrps = 2000\n[[load]]\nname = \"b\"\nrps = 2000\n[[load]]\nname = \"small\"\nrps = 100\n",
+    );
+    let (code, summary, stderr) = run(&["--config", config.to_str().unwrap()]);
+    assert_eq!(code, 99, "{stderr}");
+    assert_balanced(&summary);
+    for shard in summary["shards"].as_array().unwrap() {
+        assert!((shard["limit_rps"].as_f64().unwrap() - 1_000.0).abs() < 0.1, "{shard}");
+    }
+    // A busy machine sends in bunches; adaptive limits, one for each load, had a tenth throttled.
+    assert!(summary["throttled_ratio"].as_f64() < Some(0.03), "{summary:#}");
+    let acked = |name: &str| count(&summary["loads"][name], "acked");
+    assert!(acked("a").abs_diff(acked("b")) * 10 < acked("a"), "{} {}", acked("a"), acked("b"));
+    assert!(acked("small") > 360, "{}", acked("small"));
+    std::fs::remove_file(config).unwrap();
+}
+
 /// A small load beside a large one is judged by itself.
 #[test]
 fn each_load_has_to_hold_its_rate() {

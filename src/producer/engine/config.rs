@@ -1,9 +1,7 @@
 use crate::kinesis::ShardMap;
 use crate::kinesis::protocol::StreamRef;
 use crate::load::{Nanos, Stride};
-use crate::producer::{
-    BatchBounds, Entry, Pace, Packing, Record, RetryPolicy, Room, ShardQuota, Wire, Witness,
-};
+use crate::producer::{BatchBounds, Entry, Limits, Pace, Packing, Record, RetryPolicy, Room, Wire, Witness};
 use crate::tick::{Feed, Lent, Source};
 use std::sync::Arc;
 
@@ -32,8 +30,8 @@ pub struct EngineConfig {
     pub packing: Packing,
     /// When a batch leaves.
     pub batch: BatchBounds,
-    /// What each shard may take; `None`: no limit.
-    pub quota: Option<ShardQuota>,
+    /// What each shard may take.
+    pub limits: Limits,
     /// When failed records are sent again.
     pub retry: RetryPolicy,
     /// How much is kept at most, by all engines of the run.
