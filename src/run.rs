@@ -112,7 +112,10 @@ pub async fn run_reloading(
     let admin = listen(plan, false, &mut rest).await?;
     let (records, to) = reach(plan, &mut stops).await?;
     let registrations = Registrations::default();
-    let hdr_log = HdrLogging::open(plan)?;
+    let hdr_log = tokio::select! {
+        opened = HdrLogging::open(plan) => opened?,
+        () = stops.next() => return Err(RunError::Stopped),
+    };
     let verifying = tokio::select! {
         verifying = Verifying::begin(plan, &to, unix(chrono::Utc::now()), &registrations) => verifying,
         () = stops.next() => Err(RunError::Stopped),

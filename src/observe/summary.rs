@@ -208,8 +208,19 @@ impl Summary {
     /// or a drill could not be done.
     #[must_use]
     pub fn failed(&self) -> bool {
-        let drill_failed = self.drills.iter().any(|drill| drill.error.is_some());
-        self.error.is_some() || !self.figures.balanced || drill_failed
+        self.failure().is_some()
+    }
+
+    /// Why it failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let of_drill =
+            |drill: &DrillSummary| Some(format!("--drill {}: {}", drill.drill, drill.error.as_ref()?));
+        let uneven = || {
+            (!self.figures.balanced)
+                .then(|| "the counts do not add up; please report this as a bug".to_owned())
+        };
+        self.error.clone().or_else(uneven).or_else(|| self.drills.iter().find_map(of_drill))
     }
 
     /// Why the run did not do what it was asked, if it did not, in a sentence each.

@@ -16,6 +16,7 @@ mod heat;
 mod hot_keys;
 mod lane;
 mod ledger;
+mod lines;
 mod measures;
 mod pacer;
 mod packing;

@@ -83,7 +83,12 @@ impl Destinations {
                 })
             }
             Target::Lines(to) => {
-                let lines = Lines::open(to)
+                // A pipe opens once somebody reads it, which a signal must not wait for.
+                let place = to.clone();
+                let opened = tokio::task::spawn_blocking(move || Lines::open(&place)).await;
+                let lines = opened
+                    .map_err(std::io::Error::other)
+                    .flatten()
                     .map_err(|error| RunError::Plan(format!("--to cannot be written: {error}")))?;
                 let destination = Destination {
                     stream: StreamRef::Name(lines.name().to_owned()),

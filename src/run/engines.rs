@@ -23,7 +23,7 @@ pub(super) fn source(load: &LoadPlan) -> Result<Source, RunError> {
         .map_err(|error| refused(&error))?;
     let keys = Keys::new(&load.keys, load.seed, &ticks);
     if let Offer::Replay(replay) = &load.offer {
-        return Ok(Source::replayed(ticks, keys, replay.max_bytes));
+        return Ok(Source::replayed(ticks, keys, replay.key.is_some(), replay.max_bytes));
     }
     let Some(text) = &load.template else { return Ok(Source::new(ticks, keys)) };
     let records = load.records.unwrap_or(u64::MAX);

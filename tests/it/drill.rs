@@ -254,3 +254,17 @@ async fn a_change_that_is_not_permitted_names_the_permission() {
     assert_eq!(summary["drills"][0]["error"], error);
     assert!(stderr.contains(error), "{stderr}");
 }
+
+/// A stream that never does it says why, and the run passes that on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_answer_to_a_failing_drill_is_told() {
+    let (wrap, _) = refusing("MergeShards", u64::MAX, "ResourceInUseException");
+    let flags = ["--rps", "200", "--duration", "4s", "--drill", "at=1s merge", "--quiet"];
+    let (code, summary, stderr, _) = drilled(2, 0, wrap, &flags).await;
+    assert_eq!(code, 1, "{stderr}");
+    let error = summary["drills"][0]["error"].as_str().unwrap();
+    assert!(error.starts_with("the run ended before the stream did it; its last answer: "), "{error}");
+    assert!(error.contains("so says the test"), "{error}");
+    // Quiet is not silent about a failure.
+    assert!(stderr.contains(&format!("error: --drill at=1s merge: {error}")), "{stderr}");
+}

@@ -22,5 +22,6 @@ mod reshard;
 mod search;
 mod sidecar;
 mod simulation;
+mod streams;
 mod terminal;
 mod verify;

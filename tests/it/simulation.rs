@@ -132,7 +132,7 @@ fn source(scenario: &Scenario) -> Source {
     let ticks = Ticks::new(scenario.seed, Market::Random, &tickers, None, time).unwrap();
     let keys = Keys::new(&scenario.keys.parse().unwrap(), scenario.seed, &ticks);
     if scenario.drive == Drive::Replay {
-        return Source::replayed(ticks, keys, 20_000);
+        return Source::replayed(ticks, keys, true, 20_000);
     }
     let stamps =
         if ["uniform", "per-shard"].contains(&scenario.keys) { StampPlace::Key } else { StampPlace::Body };
