@@ -355,7 +355,29 @@ impl fmt::Display for Figures {
         ] {
             writeln!(f, "{name:<9}   {}", times.percentiles)?;
         }
-        Ok(())
+        self.hottest().map_or(Ok(()), |hottest| writeln!(f, "hottest     {hottest}"))
+    }
+}
+
+impl Figures {
+    /// Which shard took most and by which key, if the load was uneven: half as much again as an equal part, of
+    /// enough records for that not to be chance.
+    fn hottest(&self) -> Option<String> {
+        let shards = self.shards.len() as u64;
+        let shard = self.shards.iter().max_by_key(|shard| shard.acked)?;
+        let uneven = shards > 1 && self.acked >= 100 * shards && shard.acked * shards * 2 > self.acked * 3;
+        let percent = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
+        let key = self.hot_keys.first().map_or_else(String::new, |key| {
+            format!("; key {:?} had {:.1} % of those made", key.key, percent(key.records, self.generated))
+        });
+        uneven.then(|| {
+            format!(
+                "{} took {:.1} % of the records, {} entries throttled{key}",
+                shard.id,
+                percent(shard.acked, self.acked),
+                shard.throttled
+            )
+        })
     }
 }
 
@@ -376,4 +398,33 @@ fn rounded(value: f64) -> f64 {
 
 fn nan_if_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Option::<f64>::deserialize(from).map(|value| value.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::{Circumstances, HotKey};
+    use super::*;
+    use crate::kinesis::ShardId;
+    use crate::producer::Snapshot;
+
+    #[test]
+    fn the_hottest_shard_and_key_of_an_uneven_load_are_told() {
+        let hottest = |taken: [u64; 4]| {
+            let mut snapshot = Snapshot::empty();
+            (snapshot.account.ledger.generated, snapshot.account.ledger.acked) = (1_000, 1_000);
+            for (id, acked) in (0..).zip(taken) {
+                let place = snapshot.account.shard(0, ShardId(id));
+                (snapshot.account.shards[place].acked, snapshot.account.shards[place].throttled) =
+                    (acked, id);
+            }
+            let mut figures = Figures::new(&snapshot, Some(10.0), &Circumstances::default());
+            figures.hot_keys = vec![HotKey { key: "k1".into(), records: 400 }];
+            figures.to_string().lines().find_map(|line| line.strip_prefix("hottest     ").map(str::to_owned))
+        };
+        assert_eq!(hottest([250, 260, 240, 250]), None);
+        assert_eq!(
+            hottest([200, 100, 600, 100]).unwrap(),
+            "shardId-000000000002 took 60.0 % of the records, 2 entries throttled; key \"k1\" had 40.0 % of those made"
+        );
+    }
 }
