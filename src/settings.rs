@@ -103,6 +103,8 @@ settings! {
             "How fast to replay a file: 10x takes a tenth of the time"
         ReplayTime "replay-time" = "timestamp", "FIELD";
             "Field or column with the time of a replayed record: RFC 3339, or seconds, ms, us or ns since 1970"
+        ReplayUnit "replay-unit" = "auto", "auto|s|ms|us|ns";
+            "Unit of its times that are numbers; auto: of the first, by its size, for the whole file"
         ReplayPayload "replay-payload" = "", "FIELD";
             "Field or column with its payload; not set: the whole line, or the row as JSON"
         ReplayKey "replay-key" = "", "FIELD";

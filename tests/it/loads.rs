@@ -200,6 +200,21 @@ fn a_replayed_file_is_sent_with_its_own_payloads_and_keys() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// What is out of order is counted, and a unit that is given counts.
+#[test]
+fn times_that_go_back_are_told() {
+    let rows: String = [0, 40, 20, 30, 60].iter().map(|ms| format!("{{\"timestamp\": {ms}}}\n")).collect();
+    let path = file("back.ndjson", &rows);
+    let shape = format!("replay:{}", path.display());
+    let (code, text, stderr) =
+        lines(&[&["--shape", &shape, "--replay-unit", "ms"][..], &ANY_RATE[..]].concat());
+    assert_eq!((code, text.len()), (0, 5), "{stderr}");
+    assert!(stderr.contains("times go back") && stderr.contains("records=2"), "{stderr}");
+    // 60 ms and a mean gap; seconds, as so small numbers are by themselves, would take over a minute.
+    assert!(stderr.contains("over 0.1 s"), "{stderr}");
+    std::fs::remove_file(path).unwrap();
+}
+
 /// Keys of the load's own are known, whatever the file holds.
 #[test]
 fn a_replayed_file_without_keys_has_known_shares_and_no_hot_key() {
