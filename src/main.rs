@@ -167,6 +167,15 @@ impl Done {
         }
     }
 
+    /// Why it failed, which is told even where nothing else is.
+    fn failure(&self) -> Option<String> {
+        match self {
+            Self::Run(summary) => summary.failure(),
+            Self::Search(summary) => summary.error.clone(),
+            Self::Verify(_) => None,
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::Run(summary) if summary.failed() => RUN_FAILED,
@@ -327,6 +336,8 @@ fn report(output: &Output, summary: &Done) -> ExitCode {
     };
     if !output.quiet {
         tell(&summary.text());
+    } else if let Some(failure) = summary.failure() {
+        tell(&format!("error: {failure}\n"));
     }
     if let Err(error) = written {
         return failed(&format!("the summary could not be written: {error}"));

@@ -182,6 +182,9 @@ impl Reader<'_> {
             if !threshold.is_of(names) {
                 self.refuse(Key::Threshold, format!("{}: no [[load]] has that name", threshold.text()));
             }
+            if threshold.is_of_drills() && drills.as_ref().is_some_and(Vec::is_empty) {
+                self.refuse(Key::Threshold, format!("{}: needs a --drill", threshold.text()));
+            }
             if threshold.is_of_proof() && verify == Some(None) {
                 self.refuse(Key::Threshold, format!("{}: needs --verify", threshold.text()));
             }

@@ -115,7 +115,10 @@ pub async fn run_reloading(
     let admin = listen(plan, false, &mut rest).await?;
     let (records, to) = reach(plan, &mut stops).await?;
     let registrations = Registrations::default();
-    let hdr_log = HdrLogging::open(plan)?;
+    let hdr_log = tokio::select! {
+        opened = HdrLogging::open(plan) => opened?,
+        () = stops.next() => return Err(RunError::Stopped),
+    };
     let verifying = tokio::select! {
         verifying = Verifying::begin(plan, &to, unix(chrono::Utc::now()), &registrations) => verifying,
         () = stops.next() => Err(RunError::Stopped),
@@ -235,7 +238,7 @@ async fn offer(
     rest: &mut Rest,
 ) -> Summary {
     let underway = begin(plan, to, records, verifying, admin, rest);
-    let Underway { start, mut producer, observer, judge, proving, acked, start_unix, .. } = underway;
+    let Underway { start, mut producer, observer, judge, proving, acked, start_unix, usage, .. } = underway;
     tell_loads(judge.facts(), to);
     hdr_log.begin(Duration::from_nanos(start_unix));
     rest.spawn(hdr_log.clone().keep(observer.clone()));
@@ -246,6 +249,8 @@ async fn offer(
     let mut stops = showing.stops(stops);
     let mut drills = Drills::new(&plan.drills, to.loads[0].to.client(), &producer, start);
     let finished = drills.during(finish(&mut producer, &steering, &mut stops, ends)).await;
+    // Before the rest of the proof is read, which is no part of the load.
+    let judge = judge.with_processor_share(usage.share()).with_drills(drills.results(&observer.snapshot()));
     #[cfg(feature = "otlp")]
     if let Some(exporting) = underway.exporting {
         exporting.finish(&mut stops).await;
@@ -264,7 +269,7 @@ async fn offer(
     let loads = observer.loads();
     let summary = judge.with_proof(judge.summary(&loads, stopped_by, error, finished.missed), verify);
     let manifest = manifest(plan, start_unix, &acked, &loads);
-    Summary { drills: drills.results(&observer.snapshot()), manifest, ..summary }
+    Summary { manifest, ..summary }
 }
 
 /// Nanoseconds since 1970-01-01 UTC.

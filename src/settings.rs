@@ -103,6 +103,8 @@ settings! {
             "How fast to replay a file: 10x takes a tenth of the time"
         ReplayTime "replay-time" = "timestamp", "FIELD";
             "Field or column with the time of a replayed record: RFC 3339, or seconds, ms, us or ns since 1970"
+        ReplayUnit "replay-unit" = "auto", "auto|s|ms|us|ns";
+            "Unit of its times that are numbers; auto: of the first, by its size, for the whole file"
         ReplayPayload "replay-payload" = "", "FIELD";
             "Field or column with its payload; not set: the whole line, or the row as JSON"
         ReplayKey "replay-key" = "", "FIELD";
@@ -144,7 +146,7 @@ settings! {
         Linger "linger" = "10ms", "TIME";
             "Longest wait for a batch to fill, and for an aggregate before it"
         ShardLimit "shard-limit" = "auto", "auto|adaptive|PERCENT|none";
-            "Share of each shard's limit (1000 records/s, 1 MiB/s) to use, or adaptive: as much as it takes; auto: 100%, adaptive on an on-demand stream or one that loads share"
+            "Share of each shard's limit (1000 records/s, 1 MiB/s) to use, or adaptive: as much as it takes; auto: 100%, adaptive on an on-demand stream; loads of one stream share the limit"
         RecordTtl "record-ttl" = "30s", "TIME";
             "Give a record up this long after its intended start"
         MaxAttempts "max-attempts" = "100", "N";

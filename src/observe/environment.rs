@@ -18,6 +18,13 @@ pub struct Environment {
     pub streams: Vec<StreamFacts>,
 }
 
+impl Environment {
+    /// Whether records are written as lines (`--to`) in place of being sent.
+    pub(super) fn is_lines(&self) -> bool {
+        self.streams.iter().any(|stream| stream.mode == StreamFacts::LINES)
+    }
+}
+
 /// A stream as it was at the start of a run.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct StreamFacts {
@@ -31,4 +38,9 @@ pub struct StreamFacts {
     pub region: Option<String>,
     /// The address asked in place of AWS's own, without credentials.
     pub endpoint: Option<String>,
+}
+
+impl StreamFacts {
+    /// The mode of what takes lines (`--to`).
+    pub const LINES: &str = "file";
 }

@@ -8,6 +8,17 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+/// What figures depend on besides what is counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Circumstances {
+    /// The names of the run's streams, by their places.
+    pub(super) streams: Vec<String>,
+    /// Whether records are written as lines, in place of being sent.
+    pub(super) lines: bool,
+    /// The share of its processors' time that the process used in the run, if that is known.
+    pub(super) processor_share: Option<f64>,
+}
+
 /// Counts by what they are of.
 pub type Named = BTreeMap<Cow<'static, str>, u64>;
 
@@ -90,7 +101,7 @@ pub struct Figures {
     /// Per shard.
     pub shards: Vec<ShardSummary>,
     /// The largest share of the acked records that one shard took, the warmup left out.
-    #[serde(skip)]
+    #[serde(rename = "shards_max_share", default)]
     pub max_share: f64,
     /// The partition keys with the most records made, the hottest first; empty where each record has its
     /// own.
@@ -151,8 +162,8 @@ pub struct ShardSummary {
     pub accepted: u64,
     /// Kinesis records that it throttled.
     pub throttled: u64,
-    /// Kinesis records per second that its limit admits at the end; absent without a limit, and once it
-    /// is closed.
+    /// Kinesis records per second that its limit admits at the end, of a load that shares a limit an equal
+    /// part; absent without a limit, and once it is closed.
     pub limit_rps: Option<f64>,
     /// User records that were expected to go to it, by their keys and the shard map; absent if unknown.
     pub expected: Option<f64>,
@@ -300,19 +311,19 @@ fn max_share(shards: &[ShardAccount]) -> f64 {
 impl Figures {
     /// Figures in which every cause, code and outcome stands, to know their names.
     pub(super) fn with_every_count() -> Self {
+        let around = Circumstances { processor_share: Some(0.0), ..Circumstances::default() };
         let none = |names: Vec<&'static str>| names.into_iter().map(|name| (name.into(), 0)).collect();
         Self {
             lost_by_cause: none(Cause::ALL.iter().map(|cause| cause.name()).collect()),
             requests_by_outcome: none(RequestOutcome::ALL.iter().map(|outcome| outcome.name()).collect()),
             entries_by_code: none(EntryOutcome::ALL.iter().map(|outcome| outcome.code()).collect()),
             flushes: none(FlushReason::ALL.iter().map(|reason| reason.name()).collect()),
-            ..Self::new(&Snapshot::empty(), Some(0.0), &[])
+            ..Self::new(&Snapshot::empty(), Some(0.0), &around)
         }
     }
 
-    /// The figures of a snapshot. `target_rps`: the rate to be offered; `streams`: their names, if there
-    /// are several.
-    pub(super) fn new(last: &Snapshot, target_rps: Option<f64>, streams: &[String]) -> Self {
+    /// The figures of a snapshot. `target_rps`: the rate to be offered.
+    pub(super) fn new(last: &Snapshot, target_rps: Option<f64>, around: &Circumstances) -> Self {
         let account = &last.account;
         let (ledger, warmup) = (&account.ledger, &account.warmup);
         Self {
@@ -356,8 +367,8 @@ impl Figures {
             queue_time_ms: TimeSummary::new(&account.queue_time),
             service_time_ms: TimeSummary::new(&account.service_time),
             start_lateness_ms: TimeSummary::new(&account.start_lateness),
-            limit: Limit::new(last, target_rps),
-            shards: account.shards.iter().map(|shard| ShardSummary::new(shard, streams)).collect(),
+            limit: Limit::new(last, target_rps, around),
+            shards: account.shards.iter().map(|shard| ShardSummary::new(shard, &around.streams)).collect(),
             max_share: max_share(&account.shards),
             hot_keys: account
                 .hot_keys

@@ -1,9 +1,10 @@
 use super::environment::Environment;
-use super::figures::{Figures, SteeredSummary, WindowSummary};
+use super::figures::{Circumstances, Figures, SteeredSummary, WindowSummary};
 use super::heat::ShardHeat;
 use super::summary::{LoadSummary, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult, Times};
-use super::{Threshold, VerifySummary};
+use super::{DrillSummary, Threshold, VerifySummary};
 use crate::cost::Tariff;
+use crate::load::SECOND;
 use crate::producer::Snapshot;
 use crate::verify::Manifest;
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ pub struct RunFacts {
     pub about: About,
 }
 
-/// What is known of a run that no figure depends on.
+/// What is known of a run that no count depends on.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     /// The settings that were given.
@@ -52,8 +53,9 @@ pub struct LoadFacts {
 #[derive(Clone, Debug)]
 pub struct Judge {
     facts: RunFacts,
-    streams: Vec<String>,
+    around: Circumstances,
     thresholds: Vec<Threshold>,
+    drills: Vec<DrillSummary>,
 }
 
 impl Judge {
@@ -66,7 +68,23 @@ impl Judge {
                 streams.push(load.stream.clone());
             }
         }
-        Self { facts, streams, thresholds }
+        let lines = facts.about.environment.as_ref().is_some_and(Environment::is_lines);
+        let around = Circumstances { streams, lines, processor_share: None };
+        Self { facts, around, thresholds, drills: Vec::new() }
+    }
+
+    /// The same, where these are the drills of the run.
+    #[must_use]
+    pub fn with_drills(mut self, drills: Vec<DrillSummary>) -> Self {
+        self.drills = drills;
+        self
+    }
+
+    /// The same, where the process used this share of its processors' time in the run.
+    #[must_use]
+    pub fn with_processor_share(mut self, share: Option<f64>) -> Self {
+        self.around.processor_share = share;
+        self
     }
 
     /// What is known of the run besides its counts.
@@ -79,17 +97,16 @@ impl Judge {
     /// its end can tell (of a count that must be reached) are left out.
     #[must_use]
     pub fn missed(&self, loads: &[Arc<Snapshot>]) -> Option<ThresholdResult> {
-        let mut summary = self.figures(loads);
-        // What is on its way is no shortfall: as much time as a record takes is left out of the rate.
-        let all = Snapshot::sum(loads.iter().map(Arc::as_ref));
-        grant_time(&mut summary.figures, &all);
-        for (facts, load) in self.facts.loads.iter().zip(loads) {
-            if let Some(own) = summary.loads.get_mut(&facts.name) {
-                grant_time(&mut own.figures, load);
-            }
-        }
+        let summary = self.figures(loads);
+        let all = overdue_share(&Snapshot::sum(loads.iter().map(Arc::as_ref)));
+        let of_load = |name: &str| {
+            let of_name = self.facts.loads.iter().zip(loads).find(|(facts, _)| facts.name == name);
+            of_name.map_or(1.0, |(_, load)| overdue_share(load))
+        };
         let running = self.thresholds.iter().filter(|threshold| !threshold.is_for_the_end());
-        running.map(|threshold| threshold.judge(&summary)).find(|result| !result.passed)
+        let judged =
+            running.map(|threshold| threshold.judge_running(&summary, threshold.load().map_or(all, of_load)));
+        judged.into_iter().find(|result| !result.passed)
     }
 
     /// The summary of a run whose loads ended with these snapshots. `aborted`: the threshold that ended it.
@@ -145,7 +162,7 @@ impl Judge {
         let mut loads = BTreeMap::new();
         for (facts, snapshot) in self.facts.loads.iter().zip(snapshots) {
             if !facts.name.is_empty() {
-                let figures = Figures::new(snapshot, facts.target_rps(snapshot), &self.streams);
+                let figures = Figures::new(snapshot, facts.target_rps(snapshot), &self.around);
                 let (seed, stream) = (facts.seed, facts.stream.clone());
                 loads.insert(facts.name.clone(), LoadSummary { seed, stream, figures });
             }
@@ -163,7 +180,7 @@ impl Judge {
             tickgen_version: env!("CARGO_PKG_VERSION").into(),
             run_id: self.facts.run_id.clone(),
             seed: self.facts.loads.first().map_or(0, |load| load.seed),
-            stream: self.streams.join(","),
+            stream: self.around.streams.join(","),
             started_at: self.facts.started_at.clone(),
             stopped_by: StoppedBy::Schedule,
             error: None,
@@ -171,18 +188,18 @@ impl Judge {
             unkept: all.account.unkept,
             nothing_measured: all.measured() == 0,
             times: None,
-            figures: Figures::new(&all, target_rps, &self.streams),
+            figures: Figures::new(&all, target_rps, &self.around),
             loads,
             windows: all.account.windows.iter().map(WindowSummary::new).collect(),
             steered: self.steered(snapshots),
-            drills: Vec::new(),
+            drills: self.drills.clone(),
             manifest: Manifest::default(),
             verify: None,
             thresholds: Vec::new(),
             cost: self.facts.about.tariff.as_ref().map(|tariff| tariff.cost(&all)),
             configuration: self.facts.about.configuration.clone(),
             environment: self.facts.about.environment.clone(),
-            shard_heat: ShardHeat::new(&all.account.windows, &self.streams, all.account.shards.len()),
+            shard_heat: ShardHeat::new(&all.account.windows, &self.around.streams, all.account.shards.len()),
             merged_from: Vec::new(),
         }
     }
@@ -199,13 +216,12 @@ impl LoadFacts {
     }
 }
 
-/// Leaves the time that a record takes to be acked out of a running load's rate, at most half of it all.
-fn grant_time(figures: &mut Figures, load: &Snapshot) {
-    let span = load.measured_span() as f64 / 1e6;
-    let grace = figures.response_time_ms.percentiles.p99.min(span / 2.0);
-    if !load.draining && span > 0.0 {
-        figures.achieved_rps *= span / (span - grace);
-    }
+/// The share of a running load's records that should be acked by now: they fell due longer ago than records
+/// take, or than a second while none was acked.
+fn overdue_share(load: &Snapshot) -> f64 {
+    let times = load.account.response_time.histogram();
+    let takes = if times.is_empty() { SECOND } else { times.value_at_quantile(0.99) * 1_000 };
+    load.share_due_before(takes.min(load.measured_span() / 2))
 }
 
 #[cfg(test)]
@@ -272,6 +288,73 @@ pub(super) mod tests {
         assert_eq!((summary.figures.acked, summary.loads["b-c"].figures.acked), (7, 7));
         // A figure of a load that is not there is missed, not passed.
         assert!(!Threshold::parse("loads.zzz.lost == 0").unwrap().judge(&summary).passed);
+    }
+
+    #[test]
+    fn cost_drills_and_shards_have_figures() {
+        let expressions = [
+            "cost.usd < 0.5",
+            "drills.max_settled_after_s < 5",
+            "drills.max_misrouted < 5",
+            "shards.max_throttled < 9",
+        ];
+        let drill = |settled, misrouted| DrillSummary {
+            settled_after_s: settled,
+            misrouted,
+            ..DrillSummary::default()
+        };
+        let results = |million_units: u64, drills: Vec<DrillSummary>, throttled: u64| -> Vec<(f64, bool)> {
+            let prices = crate::cost::PriceList::built_in();
+            let tariff = crate::cost::Tariff {
+                region: "us-east-1".into(),
+                prices: prices.regions.get("us-east-1").cloned(),
+                prices_as_of: prices.as_of,
+                mode: crate::cost::CapacityMode::Provisioned,
+                streams: 1,
+                readers: 0,
+                fan_out: false,
+                max_usd: None,
+            };
+            let mut judge = judge(&expressions, &[""]).with_drills(drills);
+            judge.facts.about.tariff = Some(tariff);
+            let mut snapshot = Snapshot::empty();
+            // A million of 25 KiB costs 0.014 dollars.
+            snapshot.account.billed.put_units = million_units * 1_000_000;
+            let place = snapshot.account.shard(0, crate::kinesis::ShardId(3));
+            snapshot.account.shards[place].throttled = throttled;
+            let summary = judge.summary(&[Arc::new(snapshot)], StoppedBy::Schedule, None, None);
+            summary.thresholds.iter().map(|result| (result.value, result.passed)).collect()
+        };
+        let held = results(30, vec![drill(Some(2.0), 3), drill(Some(4.0), 1)], 8);
+        assert!((held[0].0 - 0.42).abs() < 0.01 && held.iter().all(|(_, passed)| *passed), "{held:?}");
+        assert_eq!(held[1..], [(4.0, true), (3.0, true), (8.0, true)]);
+        // A drill that did not settle misses any bound.
+        let missed = results(40, vec![drill(Some(2.0), 3), drill(None, 7)], 9);
+        assert!(missed.iter().all(|(_, passed)| !passed), "{missed:?}");
+        assert!(missed[1].0.is_nan() && missed[2].1.eq(&false));
+    }
+
+    #[test]
+    fn the_rate_of_a_running_load_is_judged_by_what_should_be_acked() {
+        let judge = judge(&["achieved_rps >= 99%"], &[""]);
+        // Due so far, acked so far, unsettled so far after so many seconds, of 100/s.
+        let missed = |seconds: u64, due: u64, acked: u64| {
+            let mut snapshot = Snapshot::empty();
+            (snapshot.elapsed, snapshot.span) = (seconds * SECOND, seconds * SECOND);
+            (snapshot.scheduled, snapshot.unsettled) = (due, due - acked);
+            (snapshot.account.ledger.generated, snapshot.account.ledger.acked) = (due, acked);
+            snapshot.account.response_time.record(SECOND / 10, acked);
+            judge.missed(&[Arc::new(snapshot)])
+        };
+        // Nothing was due so far.
+        assert_eq!(missed(5, 0, 0), None);
+        // What was due in the last tenth of a second is on its way.
+        assert_eq!(missed(5, 500, 490), None);
+        let shortfall = missed(5, 500, 450).unwrap();
+        // The rate is told as it is.
+        assert!((shortfall.value - 90.0).abs() < 1e-9 && !shortfall.passed, "{shortfall:?}");
+        // Of a silent stream nothing is acked: a second is enough to tell.
+        assert!(missed(5, 500, 0).is_some());
     }
 
     #[test]

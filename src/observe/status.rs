@@ -1,4 +1,4 @@
-use super::figures::{Figures, ShardSummary, SteeredSummary, TimeSummary, WindowSummary};
+use super::figures::{Circumstances, Figures, ShardSummary, SteeredSummary, TimeSummary, WindowSummary};
 use super::{Judge, StoppedBy};
 use crate::producer::Snapshot;
 use serde::Serialize;
@@ -102,7 +102,7 @@ impl Status {
     #[must_use]
     pub fn waiting(search: bool) -> Self {
         let nothing = Snapshot::empty();
-        let figures = Figures::new(&nothing, None, &[]);
+        let figures = Figures::new(&nothing, None, &Circumstances::default());
         Self { left_s: None, target_rps: None, ..Self::of(State::Waiting, search, &nothing, figures) }
     }
 

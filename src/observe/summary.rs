@@ -1,5 +1,5 @@
 use super::figures::{Figures, Named, SteeredSummary, WindowSummary};
-use super::threshold::{is_of_proof, of_a_load};
+use super::threshold::{is_of_proof, largest, of_a_load};
 use super::{DrillSummary, Environment, ShardHeat, VerifySummary};
 use crate::cost::CostSummary;
 use crate::verify::Manifest;
@@ -172,6 +172,16 @@ impl Summary {
         if path == "shards.max_share" {
             return Some(figures.max_share);
         }
+        match path.split_once(".max_") {
+            Some(("shards", field)) => return largest(&figures.shards, field).or(Some(0.0)),
+            // A run without drills has none that took long.
+            Some(("drills", _)) if self.drills.is_empty() => return Some(0.0),
+            Some(("drills", field)) => return largest(&self.drills, field),
+            _ => {}
+        }
+        if let Some(part) = path.strip_prefix("cost.") {
+            return serde_json::to_value(self.cost.as_ref()?).ok()?.get(part)?.as_f64();
+        }
         let value = serde_json::to_value(figures).ok()?;
         let (name, part) = path.split_once('.').unwrap_or((path, ""));
         let value = value.get(name)?;
@@ -198,8 +208,19 @@ impl Summary {
     /// or a drill could not be done.
     #[must_use]
     pub fn failed(&self) -> bool {
-        let drill_failed = self.drills.iter().any(|drill| drill.error.is_some());
-        self.error.is_some() || !self.figures.balanced || drill_failed
+        self.failure().is_some()
+    }
+
+    /// Why it failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let of_drill =
+            |drill: &DrillSummary| Some(format!("--drill {}: {}", drill.drill, drill.error.as_ref()?));
+        let uneven = || {
+            (!self.figures.balanced)
+                .then(|| "the counts do not add up; please report this as a bug".to_owned())
+        };
+        self.error.clone().or_else(uneven).or_else(|| self.drills.iter().find_map(of_drill))
     }
 
     /// Why the run did not do what it was asked, if it did not, in a sentence each.
@@ -334,7 +355,29 @@ impl fmt::Display for Figures {
         ] {
             writeln!(f, "{name:<9}   {}", times.percentiles)?;
         }
-        Ok(())
+        self.hottest().map_or(Ok(()), |hottest| writeln!(f, "hottest     {hottest}"))
+    }
+}
+
+impl Figures {
+    /// Which shard took most and by which key, if the load was uneven: half as much again as an equal part, of
+    /// enough records for that not to be chance.
+    fn hottest(&self) -> Option<String> {
+        let shards = self.shards.len() as u64;
+        let shard = self.shards.iter().max_by_key(|shard| shard.acked)?;
+        let uneven = shards > 1 && self.acked >= 100 * shards && shard.acked * shards * 2 > self.acked * 3;
+        let percent = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
+        let key = self.hot_keys.first().map_or_else(String::new, |key| {
+            format!("; key {:?} had {:.1} % of those made", key.key, percent(key.records, self.generated))
+        });
+        uneven.then(|| {
+            format!(
+                "{} took {:.1} % of the records, {} entries throttled{key}",
+                shard.id,
+                percent(shard.acked, self.acked),
+                shard.throttled
+            )
+        })
     }
 }
 
@@ -355,4 +398,33 @@ fn rounded(value: f64) -> f64 {
 
 fn nan_if_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Option::<f64>::deserialize(from).map(|value| value.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::{Circumstances, HotKey};
+    use super::*;
+    use crate::kinesis::ShardId;
+    use crate::producer::Snapshot;
+
+    #[test]
+    fn the_hottest_shard_and_key_of_an_uneven_load_are_told() {
+        let hottest = |taken: [u64; 4]| {
+            let mut snapshot = Snapshot::empty();
+            (snapshot.account.ledger.generated, snapshot.account.ledger.acked) = (1_000, 1_000);
+            for (id, acked) in (0..).zip(taken) {
+                let place = snapshot.account.shard(0, ShardId(id));
+                (snapshot.account.shards[place].acked, snapshot.account.shards[place].throttled) =
+                    (acked, id);
+            }
+            let mut figures = Figures::new(&snapshot, Some(10.0), &Circumstances::default());
+            figures.hot_keys = vec![HotKey { key: "k1".into(), records: 400 }];
+            figures.to_string().lines().find_map(|line| line.strip_prefix("hottest     ").map(str::to_owned))
+        };
+        assert_eq!(hottest([250, 260, 240, 250]), None);
+        assert_eq!(
+            hottest([200, 100, 600, 100]).unwrap(),
+            "shardId-000000000002 took 60.0 % of the records, 2 entries throttled; key \"k1\" had 40.0 % of those made"
+        );
+    }
 }

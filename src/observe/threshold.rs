@@ -1,5 +1,6 @@
 use super::figures::Figures;
 use super::{Summary, ThresholdResult, VerifySummary};
+use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
 use std::sync::LazyLock;
@@ -29,10 +30,26 @@ enum Bound {
     Percent(f64),
 }
 
-/// All numbers of a summary, and one more.
+/// What is told of the cost, which need not be known.
+const OF_COST: [&str; 4] =
+    ["cost.usd", "cost.provisioned_usd", "cost.on_demand_usd", "cost.on_demand_advantage_usd"];
+
+/// The largest of a list's numbers: of shards, and of drills.
+const OF_LISTS: [&str; 7] = [
+    "shards.max_acked",
+    "shards.max_accepted",
+    "shards.max_throttled",
+    "drills.max_changed_after_s",
+    "drills.max_settled_after_s",
+    "drills.max_throttled_entries",
+    "drills.max_misrouted",
+];
+
+/// All numbers of a summary, the largest of its lists, and a name for one more.
 static FIGURES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let figures = Figures::with_every_count();
     let mut paths = vec!["shards.max_share".to_owned()];
+    paths.extend(OF_COST.iter().chain(&OF_LISTS).map(|path| (*path).to_owned()));
     collect_numbers("", &serde_json::to_value(figures).unwrap_or_default(), &mut paths);
     collect_numbers(
         "verify",
@@ -63,6 +80,28 @@ pub(super) fn is_of_proof(path: &str) -> bool {
     path.starts_with("verify.")
 }
 
+/// Whether a path is of the run as a whole, so that no load has one of its own.
+fn is_of_run(path: &str) -> bool {
+    ["verify.", "cost.", "drills."].iter().any(|part| path.starts_with(part))
+}
+
+/// The largest number of a path such as `drills.max_settled_after_s`, where these are the drills. One that is
+/// not known makes none known: what did not settle has no bound.
+pub(super) fn largest<T: Serialize>(items: &[T], field: &str) -> Option<f64> {
+    let numbers: Option<Vec<f64>> =
+        items.iter().map(|item| serde_json::to_value(item).ok()?.get(field)?.as_f64()).collect();
+    numbers?.into_iter().reduce(f64::max)
+}
+
+/// The figures that a name that is none may have meant.
+fn like(name: &str) -> Vec<&'static str> {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let alike = |figure: &&String| {
+        !last.is_empty() && (figure.ends_with(last) || figure.starts_with(name) || name.ends_with(*figure))
+    };
+    FIGURES.iter().filter(alike).map(String::as_str).collect()
+}
+
 fn collect_numbers(path: &str, value: &Value, paths: &mut Vec<String>) {
     match value {
         Value::Number(_) => paths.push(path.to_owned()),
@@ -75,6 +114,14 @@ fn collect_numbers(path: &str, value: &Value, paths: &mut Vec<String>) {
         _ => {}
     }
 }
+
+/// Whether a figure may be bounded by a percentage: a share of one, or a rate that has a target.
+fn is_share(figure: &str) -> bool {
+    figure == RATE || figure.ends_with("_ratio") || figure.ends_with("_share")
+}
+
+/// The figure that has a target.
+const RATE: &str = "achieved_rps";
 
 /// What is wrong with a threshold, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,10 +155,15 @@ impl Threshold {
         let rest = text.trim_start();
         let end = rest.find(|c: char| c.is_whitespace() || "<>=".contains(c)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
-        // A proof is of all loads together.
-        let of_a_load = of_a_load(name).filter(|(_, path)| !is_of_proof(path));
-        if !is_known(of_a_load.map_or(name, |(_, path)| path)) {
-            return Err(fail(rest, format!("unknown figure; known are {}", FIGURES.join(", "))));
+        let figure = of_a_load(name).map_or(name, |(_, path)| if is_of_run(path) { name } else { path });
+        if !is_known(figure) {
+            let like = like(figure);
+            let problem = if like.is_empty() {
+                format!("unknown figure; known are {}", FIGURES.join(", "))
+            } else {
+                format!("unknown figure; did you mean {}?", like.join(", "))
+            };
+            return Err(fail(rest, problem));
         }
         let after = after.trim_start();
         let (operator, after_operator) =
@@ -126,6 +178,12 @@ impl Threshold {
             .ok()
             .filter(|_| plain)
             .ok_or_else(|| fail(number, "expected a number, such as 250 or 0.1%".to_owned()))?;
+        if percent && !is_share(figure) {
+            let sign = &value[value.len() - 1..];
+            let problem = "a percentage is of a ratio, a share, or achieved_rps (of its target); this figure is \
+                           a count, a time or a sum of its own";
+            return Err(fail(&text[text.trim_end().len() - sign.len()..], problem.to_owned()));
+        }
         let bound = if percent { Bound::Percent(number / 100.0) } else { Bound::Number(number) };
         Ok(Self { text: text.trim().to_owned(), figure: name.to_owned(), operator, bound })
     }
@@ -175,8 +233,18 @@ impl Threshold {
     /// Whether it is a share of the target rate, which a closed loop does not have.
     #[must_use]
     pub fn needs_target(&self) -> bool {
-        let of_target = self.figure == "achieved_rps" || self.figure.ends_with(".achieved_rps");
-        of_target && matches!(self.bound, Bound::Percent(_))
+        self.is_of_rate() && matches!(self.bound, Bound::Percent(_))
+    }
+
+    /// Whether its figure is the rate of all loads together or of one.
+    fn is_of_rate(&self) -> bool {
+        of_a_load(&self.figure).map_or(self.figure.as_str(), |(_, path)| path) == RATE
+    }
+
+    /// The load that its figure is of; `None`: all together.
+    #[must_use]
+    pub fn load(&self) -> Option<&str> {
+        of_a_load(&self.figure).map(|(load, _)| load)
     }
 
     /// Whether its figure is one of the proof.
@@ -185,14 +253,20 @@ impl Threshold {
         is_of_proof(&self.figure)
     }
 
-    /// Whether only the end of a run can tell that it is missed: it asks for a count that has to grow, or
-    /// for what is proved.
+    /// Whether its figure is one of drills.
+    #[must_use]
+    pub fn is_of_drills(&self) -> bool {
+        self.figure.starts_with("drills.")
+    }
+
+    /// Whether only the end of a run can tell that it is missed: it asks for a count that has to grow, for
+    /// what is proved, or for what is measured at the end.
     #[must_use]
     pub fn is_for_the_end(&self) -> bool {
-        if self.is_of_proof() {
+        if self.is_of_proof() || self.is_of_drills() || self.figure.contains("processor_share") {
             return true;
         }
-        let grows = !self.figure.ends_with("achieved_rps");
+        let grows = !self.is_of_rate();
         grows
             && matches!(self.operator, Operator::Greater | Operator::GreaterOrEqual | Operator::Equal)
             && self.bound != Bound::Number(0.0)
@@ -210,10 +284,23 @@ impl Threshold {
         self.judge_by(|path| summary.figure(path))
     }
 
+    /// How it stands in a run that is under way, of whose records this share fell due so long ago that they
+    /// should be acked: what is on its way is no shortfall of a rate. Nothing is asked of a rate while nothing
+    /// should be acked.
+    #[must_use]
+    pub fn judge_running(&self, summary: &Summary, overdue_share: f64) -> ThresholdResult {
+        let least = matches!(self.operator, Operator::Greater | Operator::GreaterOrEqual);
+        if !self.is_of_rate() || !least {
+            return self.judge(summary);
+        }
+        let (value, passed) = self.evaluate(overdue_share, |path| summary.figure(path));
+        ThresholdResult { expr: self.text.clone(), value, passed: passed || overdue_share <= 0.0 }
+    }
+
     /// How it stands where figures are looked up so.
     #[must_use]
     pub fn judge_by(&self, figure: impl Fn(&str) -> Option<f64>) -> ThresholdResult {
-        let (value, passed) = self.evaluate(figure);
+        let (value, passed) = self.evaluate(1.0, figure);
         ThresholdResult { expr: self.text.clone(), value, passed }
     }
 
@@ -223,19 +310,19 @@ impl Threshold {
         &self.text
     }
 
-    /// The figure's value in a summary, and whether the condition holds.
-    fn evaluate(&self, figure: impl Fn(&str) -> Option<f64>) -> (f64, bool) {
+    /// The figure's value in a summary, and whether the condition holds for this share of the bound.
+    fn evaluate(&self, of_bound: f64, figure: impl Fn(&str) -> Option<f64>) -> (f64, bool) {
         let value = figure(&self.figure).unwrap_or(f64::NAN);
         let bound = match self.bound {
             Bound::Number(number) => number,
             Bound::Percent(share) if self.needs_target() => {
-                let target = format!("{}target_rps", self.figure.trim_end_matches("achieved_rps"));
+                let target = format!("{}target_rps", self.figure.trim_end_matches(RATE));
                 // Nothing was offered: no share of it is held.
                 let target = figure(&target).filter(|target| *target > 0.0);
                 share * target.unwrap_or(f64::NAN)
             }
             Bound::Percent(share) => share,
-        };
+        } * of_bound;
         let passed = match self.operator {
             Operator::Less => value < bound,
             Operator::LessOrEqual => value <= bound,
@@ -275,6 +362,41 @@ mod tests {
         {
             assert_eq!(Threshold::parse(text).unwrap_err().at, at, "{text}");
         }
+    }
+
+    #[test]
+    fn a_percentage_is_of_a_ratio_or_of_a_target() {
+        for text in [
+            "achieved_rps >= 99%",
+            "loads.a.achieved_rps >= 99 %",
+            "error_ratio < 0.1%",
+            "shards.max_share < 30%",
+            "limit.in_flight_share < 5%",
+            "loads.a.throttled_ratio < 2%",
+        ] {
+            assert!(Threshold::parse(text).is_ok(), "{text}");
+        }
+        for (text, at) in [
+            ("acked >= 9900%", 13),
+            ("response_time_ms.p99 < 5% ", 24),
+            ("loads.a.lost < 1%", 16),
+            ("target_rps > 5%", 14),
+            ("cost.usd < 5%", 12),
+        ] {
+            let error = Threshold::parse(text).unwrap_err();
+            assert!(error.at == at && error.problem.starts_with("a percentage is of a ratio"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_told_what_it_may_have_meant() {
+        let problem = |text: &str| Threshold::parse(text).unwrap_err().problem;
+        let meant = problem("response.p99 < 5");
+        assert!(meant.starts_with("unknown figure; did you mean ") && meant.contains("response_time_ms.p99"));
+        assert!(!meant.contains("p999") && !meant.contains("misrouted"), "{meant}");
+        assert!(problem("nonsense < 5").contains("known are "));
+        // Cost and drills are of the run, whose loads have none of their own.
+        assert!(Threshold::parse("loads.a.cost.usd < 5").is_err());
     }
 
     #[test]

@@ -1,11 +1,14 @@
-use crate::producer::{Cause, Holdup, Ledger, Snapshot};
+use super::figures::Circumstances;
+use crate::kinesis::limits::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
+use crate::producer::{Cause, Holdup, Snapshot};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 /// What kept a load from going faster, or from its target.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Limit {
-    /// Whether the load fell short: it missed 99 % of its target, dropped or lost records, or sent them
-    /// too late. A closed loop has no target, and always meets a limit.
+    /// Whether the load fell short: it missed 99 % of its target, dropped or lost records, or made or sent
+    /// them too late. A closed loop has no target, and always meets a limit.
     pub fell_short: bool,
     /// Whether tickgen or a bound of its own was what limited, rather than the stream.
     pub generator: bool,
@@ -17,6 +20,9 @@ pub struct Limit {
     pub shard_limit_share: f64,
     /// The share of the run in which they waited, and for over a second no answer had come.
     pub no_answer_share: f64,
+    /// The share of all its processors' time that the process used; absent where that is not known.
+    #[serde(default)]
+    pub processor_share: Option<f64>,
     /// The same for those who read, in a sentence.
     pub text: String,
 }
@@ -25,7 +31,8 @@ pub struct Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitReason {
-    /// tickgen made its records late: it had too little processor time.
+    /// tickgen made its records late, or used up its processors: it had too little processor time, or was
+    /// stopped for a while.
     Cpu,
     /// Requests or bytes in flight were at their bound.
     InFlightBound,
@@ -42,112 +49,236 @@ pub enum LimitReason {
 /// From this share of the run on, something that held records back limited the run.
 const NOTABLE: f64 = 0.05;
 
-/// Records made later than this, in the 99th percentile, were late for want of processor time.
-const LATE_MICROS: u64 = 50_000;
+/// A process that used this share of its processors' time had no more.
+const BUSY: f64 = 0.9;
 
-impl Limit {
-    pub(super) fn new(last: &Snapshot, target_rps: Option<f64>) -> Self {
+/// Records made later than this, in the 99th percentile, may have been late for want of processor time:
+/// tickgen wakes every millisecond.
+const LATE_MICROS: u64 = 10_000;
+
+/// What a run tells of its limits.
+struct Evidence<'a> {
+    last: &'a Snapshot,
+    around: &'a Circumstances,
+    // The 99th percentile of start lateness, in microseconds.
+    lateness: u64,
+    late: bool,
+    in_flight: f64,
+    shards: f64,
+    no_answer: f64,
+    throttled: u64,
+    // Lost records: never sent, and all others.
+    unsent: u64,
+    refused: u64,
+    dropped: u64,
+}
+
+impl<'a> Evidence<'a> {
+    fn new(last: &'a Snapshot, around: &'a Circumstances) -> Self {
         let account = &last.account;
         let (ledger, warmup) = (&account.ledger, &account.warmup);
-        let short = target_rps.is_some_and(|target| last.achieved_rps() < 0.99 * target);
-        let unsent = ledger.dropped - warmup.dropped + ledger.lost() - warmup.lost() + account.acked_late;
-        let fell_short = target_rps.is_none() || short || unsent > 0;
-        let share = |holdup| last.held_share(holdup);
-        let (in_flight, shards) = (share(Holdup::InFlight), share(Holdup::ShardLimit));
-        let late = account.start_lateness.histogram().value_at_quantile(0.99) >= LATE_MICROS;
-        let answered = account.entries.total() - account.warmup_entries;
-        let throttled = (account.throttled_entries - account.warmup_throttled) * 1000 > answered;
-        let mut by = Vec::new();
-        if fell_short && last.measured() > 0 {
-            // A limit that adapts, and a full backlog, follow from a stream that throttles or is silent.
-            if throttled || stream_lost(ledger, warmup) || share(Holdup::NoAnswer) >= NOTABLE {
-                by.push(LimitReason::Stream);
-            }
-            let mut held = [(in_flight, LimitReason::InFlightBound), (shards, LimitReason::ShardLimit)];
-            held.sort_by(|a, b| b.0.total_cmp(&a.0));
-            by.extend(held.iter().filter(|(share, _)| *share >= NOTABLE).map(|(_, reason)| *reason));
-            if by.is_empty() && !late && ledger.lost() > warmup.lost() {
-                by.push(LimitReason::Stream);
-            }
-            if late || by.is_empty() && target_rps.is_none() {
-                by.push(LimitReason::Cpu);
-            }
-            if account.unkept > 0 {
-                by.push(LimitReason::ReplayBound);
-            }
-            if ledger.dropped - warmup.dropped > account.unkept {
-                by.push(LimitReason::BacklogBound);
-            }
+        let p99 = |times: &crate::producer::Durations| times.histogram().value_at_quantile(0.99);
+        let (lateness, response) = (p99(&account.start_lateness), p99(&account.response_time));
+        let of_cause = |cause| ledger.lost_by(cause).saturating_sub(warmup.lost_by(cause));
+        let unsent = of_cause(Cause::NeverSent);
+        Self {
+            last,
+            around,
+            lateness,
+            // A material part of what records waited, whether they were acked in the end or not.
+            late: lateness > LATE_MICROS.max(response / 2),
+            in_flight: last.held_share(Holdup::InFlight),
+            shards: last.held_share(Holdup::ShardLimit),
+            no_answer: last.held_share(Holdup::NoAnswer),
+            throttled: account.throttled_entries - account.warmup_throttled,
+            unsent,
+            refused: (ledger.lost() - warmup.lost()).saturating_sub(unsent),
+            dropped: ledger.dropped - warmup.dropped,
         }
-        let generator = by.first().is_some_and(|reason| *reason != LimitReason::Stream);
-        let mut limit = Self {
-            fell_short,
-            generator,
-            by,
-            in_flight_share: in_flight,
-            shard_limit_share: shards,
-            no_answer_share: share(Holdup::NoAnswer),
-            text: String::new(),
-        };
-        limit.text = limit.sentence(last);
-        limit
     }
 
-    fn sentence(&self, last: &Snapshot) -> String {
-        let Some(first) = self.by.first() else { return String::new() };
-        let account = &last.account;
-        let service = account.service_time.histogram().value_at_quantile(0.5) as f64 / 1000.0;
-        let why = |reason: &LimitReason| match reason {
-            LimitReason::Cpu if account.start_lateness.histogram().max() == 0 => {
-                "it made and sent records as fast as it could".to_owned()
+    fn fell_short(&self, target_rps: Option<f64>) -> bool {
+        let account = &self.last.account;
+        let short = target_rps.is_some_and(|target| self.last.achieved_rps() < 0.99 * target);
+        let missing = self.dropped + self.unsent + self.refused + account.acked_late;
+        target_rps.is_none() || short || missing > 0 || self.late
+    }
+
+    /// Whether the stream held the load up. A limit that adapts, and a full backlog, follow from one that
+    /// throttles or is silent; records that were never sent, and the answers that a drain did not wait for
+    /// beside them, do not speak against it.
+    fn by_stream(&self) -> bool {
+        let account = &self.last.account;
+        let answered = account.entries.total() - account.warmup_entries;
+        self.throttled * 1000 > answered || self.refused > self.unsent || self.no_answer >= NOTABLE
+    }
+
+    /// Whether requests took longer to be written than to be answered: room in flight was taken up by this
+    /// process itself.
+    fn by_writing(&self) -> bool {
+        let account = &self.last.account;
+        self.in_flight >= NOTABLE && account.writing > account.answering
+    }
+
+    fn nothing_held(&self) -> bool {
+        !self.by_stream() && self.in_flight.max(self.shards) < NOTABLE
+    }
+
+    fn busy(&self) -> bool {
+        self.around.processor_share.is_some_and(|share| share >= BUSY)
+    }
+
+    fn reasons(&self, closed_loop: bool) -> Vec<LimitReason> {
+        // What is late when it is made is late whatever comes after. One that is not, and uses up its
+        // processors, may be fast enough for the stream and the shards.
+        let used_up = self.busy() || self.by_writing();
+        let unkept = self.last.account.unkept;
+        let mut by = Vec::new();
+        for (limits, reason) in [
+            (self.late, LimitReason::Cpu),
+            (self.by_stream(), LimitReason::Stream),
+            (self.shards >= 0.5, LimitReason::ShardLimit),
+            (used_up, LimitReason::Cpu),
+            (self.in_flight >= NOTABLE, LimitReason::InFlightBound),
+            (self.shards >= NOTABLE, LimitReason::ShardLimit),
+            (closed_loop && self.nothing_held(), LimitReason::Cpu),
+            (unkept > 0, LimitReason::ReplayBound),
+            (self.dropped > unkept, LimitReason::BacklogBound),
+        ] {
+            if limits && !by.contains(&reason) {
+                by.push(reason);
             }
-            LimitReason::Cpu => format!(
-                "it had too little processor time (99 % of records were made within {:.1} ms of their start)",
-                account.start_lateness.histogram().value_at_quantile(0.99) as f64 / 1000.0
-            ),
+        }
+        by
+    }
+
+    fn sentence(&self, by: &[LimitReason]) -> String {
+        let Some(first) = by.first() else { return String::new() };
+        let mut reasons: Vec<String> = by.iter().map(|reason| self.why(*reason)).collect();
+        if self.unsent > 0 {
+            reasons.push(format!(
+                "{} records were never sent when their time was over (--drain-timeout, --record-ttl)",
+                self.unsent
+            ));
+        }
+        let who = match first {
+            LimitReason::Stream if self.around.lines => "The destination of --to was the limit",
+            LimitReason::Stream => "The stream was the limit",
+            LimitReason::ShardLimit => "The generator was the limit, as it keeps within the shards' capacity",
+            _ => "The generator was the limit",
+        };
+        format!("{who}: {}.", reasons.join("; "))
+    }
+
+    fn why(&self, reason: LimitReason) -> String {
+        let account = &self.last.account;
+        match reason {
+            LimitReason::Cpu => self.why_cpu(),
             LimitReason::ReplayBound => {
                 format!("{} records found no room to be kept (--max-replay-bytes)", account.unkept)
             }
+            LimitReason::InFlightBound if self.around.lines => format!(
+                "lines, which are written one request at a time, waited for those before them for {:.0} % of \
+                 the run",
+                self.in_flight * 100.0
+            ),
             LimitReason::InFlightBound => format!(
-                "requests in flight were at their bound for {:.0} % of the run, with a service time of \
-                 {service:.1} ms in the middle (--max-requests, --max-connections, --max-in-flight-bytes)",
-                self.in_flight_share * 100.0
+                "requests in flight were at their bound for {:.0} % of the run, with a service time of {:.1} ms \
+                 in the middle (--max-requests, --max-connections, --max-in-flight-bytes)",
+                self.in_flight * 100.0,
+                account.service_time.histogram().value_at_quantile(0.5) as f64 / 1000.0
             ),
             LimitReason::BacklogBound => {
-                format!(
-                    "{} records found the backlog full (--max-backlog)",
-                    account.ledger.dropped - account.unkept
-                )
+                format!("{} records found the backlog full (--max-backlog)", self.dropped - account.unkept)
             }
-            LimitReason::ShardLimit => format!(
-                "all that waited, waited for its shard's limit for {:.0} % of the run (--shard-limit, \
-                 the number of shards, --keys)",
-                self.shard_limit_share * 100.0
-            ),
-            LimitReason::Stream => format!(
-                "it throttled {} entries, {} records were lost, and for {:.0} % of the run no answer came",
-                account.throttled_entries,
-                account.ledger.lost(),
-                self.no_answer_share * 100.0
-            ),
+            LimitReason::ShardLimit => self.why_shards(),
+            LimitReason::Stream => self.why_stream(),
+        }
+    }
+
+    fn why_cpu(&self) -> String {
+        let lateness = self.lateness as f64 / 1000.0;
+        let mut why = if self.late && !self.busy() && self.around.processor_share.is_some() {
+            format!(
+                "it was late itself (99 % of records were made within {lateness:.1} ms of their start), stopped \
+                 or kept from the processors"
+            )
+        } else if self.late {
+            format!(
+                "it had too little processor time (99 % of records were made within {lateness:.1} ms of their \
+                 start)"
+            )
+        } else if self.busy() {
+            "it had no more processor time".to_owned()
+        } else if self.by_writing() {
+            "its requests took longer to be written than to be answered".to_owned()
+        } else {
+            "it made and sent records as fast as it could".to_owned()
         };
-        let reasons: Vec<String> = self.by.iter().map(why).collect();
-        let who = if *first == LimitReason::Stream { "The stream" } else { "The generator" };
-        format!("{who} was the limit: {}.", reasons.join("; "))
+        if let Some(share) = self.around.processor_share {
+            // Writing to a String cannot fail.
+            let _ = write!(why, ", using {:.0} % of its processors' time", share * 100.0);
+        }
+        why
+    }
+
+    /// What the shards take, and what of it the limits leave: more of it is to be had by more shards alone.
+    fn why_shards(&self) -> String {
+        let limits: Vec<f64> = self.last.account.shards.iter().filter_map(|shard| shard.limit).collect();
+        let (shards, rps) = (limits.len(), limits.iter().sum::<f64>());
+        format!(
+            "all that waited, waited for its shard's limit for {:.0} % of the run (--shard-limit lets {rps:.0} \
+             records/s pass to {shards} open shards; a provisioned one takes {SHARD_RECORDS_PER_SECOND} and {} \
+             MiB/s); more shards, evener --keys or --aggregate would help, more processors would not",
+            self.shards * 100.0,
+            SHARD_BYTES_PER_SECOND / (1024 * 1024)
+        )
+    }
+
+    fn why_stream(&self) -> String {
+        let mut why = Vec::new();
+        if self.throttled > 0 {
+            why.push(format!("it throttled {} entries", self.throttled));
+        }
+        if self.refused > 0 {
+            let ledger = &self.last.account.ledger;
+            let causes = ledger.lost_by_cause().filter(|(cause, _)| *cause != Cause::NeverSent);
+            let causes: Vec<String> = causes.map(|(cause, n)| format!("{} {n}", cause.name())).collect();
+            why.push(format!("{} records were lost by its errors ({})", self.refused, causes.join(", ")));
+        }
+        if self.no_answer > 0.0 {
+            why.push(format!("for {:.0} % of the run no answer came", self.no_answer * 100.0));
+        }
+        why.join(", ")
     }
 }
 
-/// Whether the stream had a part in what was lost: not in what was never sent, or had no answer yet when the run
-/// was ended at once.
-fn stream_lost(ledger: &Ledger, warmup: &Ledger) -> bool {
-    ledger.lost_by_cause().any(|(cause, lost)| {
-        !matches!(cause, Cause::NeverSent | Cause::Unanswered) && lost > warmup.lost_by(cause)
-    })
+impl Limit {
+    pub(super) fn new(last: &Snapshot, target_rps: Option<f64>, around: &Circumstances) -> Self {
+        let evidence = Evidence::new(last, around);
+        let fell_short = evidence.fell_short(target_rps);
+        let by = if fell_short && last.measured() > 0 {
+            evidence.reasons(target_rps.is_none())
+        } else {
+            Vec::new()
+        };
+        Self {
+            fell_short,
+            generator: by.first().is_some_and(|reason| *reason != LimitReason::Stream),
+            in_flight_share: evidence.in_flight,
+            shard_limit_share: evidence.shards,
+            no_answer_share: evidence.no_answer,
+            processor_share: around.processor_share,
+            text: evidence.sentence(&by),
+            by,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinesis::RequestErrorKind;
     use crate::load::SECOND;
 
     fn snapshot(change: impl Fn(&mut Snapshot)) -> Snapshot {
@@ -159,9 +290,13 @@ mod tests {
         snapshot
     }
 
+    fn limit_of(last: &Snapshot, target_rps: Option<f64>) -> Limit {
+        Limit::new(last, target_rps, &Circumstances::default())
+    }
+
     #[test]
     fn a_run_that_held_its_rate_met_no_limit() {
-        let limit = Limit::new(&snapshot(|_| {}), Some(1000.0));
+        let limit = limit_of(&snapshot(|_| {}), Some(1000.0));
         assert!(!limit.fell_short && limit.by.is_empty() && limit.text.is_empty(), "{limit:?}");
     }
 
@@ -169,7 +304,7 @@ mod tests {
     fn the_limit_is_named() {
         let hold = |holdup, seconds| snapshot(move |s| s.account.hold(holdup, seconds * SECOND));
         let target = Some(2000.0);
-        let by = |snapshot: &Snapshot| Limit::new(snapshot, target).by;
+        let by = |snapshot: &Snapshot| limit_of(snapshot, target).by;
         assert_eq!(by(&hold(Holdup::InFlight, 8)), [LimitReason::InFlightBound]);
         assert_eq!(by(&hold(Holdup::ShardLimit, 8)), [LimitReason::ShardLimit]);
         assert_eq!(by(&snapshot(|s| s.account.throttled_entries = 500)), [LimitReason::Stream]);
@@ -179,32 +314,109 @@ mod tests {
         });
         assert_eq!(by(&dropped), [LimitReason::InFlightBound, LimitReason::BacklogBound]);
         assert_eq!(by(&hold(Holdup::NoAnswer, 5)), [LimitReason::Stream]);
-        let limit = Limit::new(&dropped, target);
+        let limit = limit_of(&dropped, target);
         assert!(limit.generator && limit.text.starts_with("The generator was the limit: requests in flight"));
     }
 
     #[test]
-    fn what_was_never_sent_for_the_shards_limit_is_not_the_streams() {
-        let waited = |cause| {
-            snapshot(move |s| {
-                s.account.hold(Holdup::ShardLimit, 9 * SECOND);
-                s.account.ledger.fail_many(5_000, cause);
-            })
+    fn late_records_are_the_generators_even_if_all_were_acked() {
+        // A quarter of the records was made 2 s late, and acked a millisecond later.
+        let late = snapshot(|s| {
+            s.account.lateness_for_test(0, 7_500);
+            s.account.lateness_for_test(2 * SECOND, 2_500);
+            s.account.response_time.record(2 * SECOND + 1_000_000, 10_000);
+        });
+        let verdict = |share| {
+            Limit::new(
+                &late,
+                Some(1000.0),
+                &Circumstances { processor_share: share, ..Circumstances::default() },
+            )
         };
-        let limit = Limit::new(&waited(Cause::NeverSent), Some(2000.0));
-        assert_eq!((limit.generator, &limit.by[..]), (true, &[LimitReason::ShardLimit][..]), "{limit:?}");
-        assert!(limit.text.starts_with("The generator was the limit: all that waited"), "{}", limit.text);
-        let timed_out = Cause::Request(crate::kinesis::RequestErrorKind::TimedOut);
-        let limit = Limit::new(&waited(timed_out), Some(2000.0));
-        assert_eq!(limit.by, [LimitReason::Stream, LimitReason::ShardLimit]);
-        // Where nothing else shows, it is the stream that was sent to.
-        let silent = snapshot(|s| s.account.ledger.fail_many(7, Cause::Unanswered));
-        assert_eq!(Limit::new(&silent, Some(1000.0)).by, [LimitReason::Stream]);
+        let limit = verdict(Some(0.031));
+        assert!(limit.fell_short && limit.generator && limit.by == [LimitReason::Cpu], "{limit:?}");
+        assert_eq!(
+            limit.text,
+            "The generator was the limit: it was late itself (99 % of records were made within 2000.9 ms of \
+             their start), stopped or kept from the processors, using 3 % of its processors' time."
+        );
+        assert!(verdict(Some(0.97)).text.contains("it had too little processor time (99 % of records"));
+        // What waited far longer for something else was not made late.
+        let waited = snapshot(|s| {
+            s.account.lateness_for_test(20_000_000, 10_000);
+            s.account.response_time.record(SECOND, 10_000);
+        });
+        assert_eq!(limit_of(&waited, Some(1000.0)).by, []);
     }
 
     #[test]
-    fn late_records_show_a_lack_of_processor_time() {
-        let late = snapshot(|s| s.account.lateness_for_test(200_000_000));
-        assert_eq!(Limit::new(&late, Some(2000.0)).by, [LimitReason::Cpu]);
+    fn what_was_never_sent_is_not_the_streams_fault() {
+        let lose = |never_sent: u64, unanswered: u64| {
+            let held = snapshot(move |s| {
+                s.account.hold(Holdup::ShardLimit, 9 * SECOND);
+                let ledger = &mut s.account.ledger;
+                ledger.acked -= never_sent + unanswered;
+                ledger.fail_many(never_sent, Cause::NeverSent);
+                ledger.fail_many(unanswered, Cause::Unanswered);
+                let shard = s.account.shard(0, crate::kinesis::ShardId(0));
+                s.account.shards[shard].limit = Some(986.0);
+            });
+            limit_of(&held, Some(2000.0))
+        };
+        let limit = lose(6_000, 170);
+        assert_eq!((limit.generator, &limit.by[..]), (true, &[LimitReason::ShardLimit][..]));
+        assert_eq!(
+            limit.text,
+            "The generator was the limit, as it keeps within the shards' capacity: all that waited, waited for \
+             its shard's limit for 90 % of the run (--shard-limit lets 986 records/s pass to 1 open shards; a \
+             provisioned one takes 1000 and 1 MiB/s); more shards, evener --keys or --aggregate would help, \
+             more processors would not; 6000 records were never sent when their time \
+             was over (--drain-timeout, --record-ttl)."
+        );
+        assert_eq!(lose(0, 170).by, [LimitReason::Stream, LimitReason::ShardLimit]);
+    }
+
+    #[test]
+    fn the_destination_of_lines_is_named() {
+        let failed = snapshot(|s| {
+            s.account.ledger.acked = 0;
+            s.account.ledger.fail_many(10_000, Cause::Request(RequestErrorKind::Fatal));
+        });
+        let around = Circumstances { lines: true, ..Circumstances::default() };
+        let limit = Limit::new(&failed, Some(1000.0), &around);
+        assert_eq!((limit.generator, &limit.by[..]), (false, &[LimitReason::Stream][..]));
+        assert_eq!(
+            limit.text,
+            "The destination of --to was the limit: 10000 records were lost by its errors (request_fatal \
+             10000)."
+        );
+    }
+
+    #[test]
+    fn a_lack_of_processor_time_is_named() {
+        let busy = |share, change: fn(&mut Snapshot)| {
+            let around = Circumstances { processor_share: Some(share), ..Circumstances::default() };
+            Limit::new(&snapshot(change), Some(2000.0), &around)
+        };
+        let in_flight = |s: &mut Snapshot| s.account.hold(Holdup::InFlight, 8 * SECOND);
+        assert_eq!(busy(0.95, in_flight).by, [LimitReason::Cpu, LimitReason::InFlightBound]);
+        assert_eq!(busy(0.5, in_flight).by, [LimitReason::InFlightBound]);
+        // Requests that took longer to be written than to be answered had their room taken by tickgen.
+        let writing = |s: &mut Snapshot| {
+            s.account.hold(Holdup::InFlight, 8 * SECOND);
+            (s.account.writing, s.account.answering) = (6 * SECOND, 2 * SECOND);
+        };
+        let limit = busy(0.5, writing);
+        assert_eq!(limit.by, [LimitReason::Cpu, LimitReason::InFlightBound]);
+        assert!(
+            limit.text.contains("longer to be written than to be answered, using 50 %"),
+            "{}",
+            limit.text
+        );
+        // More processors would not help against these.
+        let shards = |s: &mut Snapshot| s.account.hold(Holdup::ShardLimit, 9 * SECOND);
+        assert_eq!(busy(0.95, shards).by, [LimitReason::ShardLimit, LimitReason::Cpu]);
+        let throttled = |s: &mut Snapshot| s.account.throttled_entries = 500;
+        assert_eq!(busy(0.95, throttled).by, [LimitReason::Stream, LimitReason::Cpu]);
     }
 }

@@ -73,6 +73,8 @@ pub struct ReplayPlan {
     pub speed: f64,
     /// The field or column of the time.
     pub time: String,
+    /// Nanoseconds in a unit of times that are numbers; `None`: as the first one's size says.
+    pub unit: Option<u32>,
     /// The field or column of the payload; `None`: the line, or the row as JSON.
     pub payload: Option<String>,
     /// The field or column of the partition key; `None`: as [`LoadPlan::keys`] says.
@@ -82,8 +84,8 @@ pub struct ReplayPlan {
 }
 
 /// What says nothing about a load that is not replayed.
-const FOR_REPLAY_ALONE: [Key; 5] =
-    [Key::Speed, Key::ReplayTime, Key::ReplayPayload, Key::ReplayKey, Key::MaxReplayBytes];
+const FOR_REPLAY_ALONE: [Key; 6] =
+    [Key::Speed, Key::ReplayTime, Key::ReplayUnit, Key::ReplayPayload, Key::ReplayKey, Key::MaxReplayBytes];
 
 /// What says nothing about a load that is.
 const REPLAY_HAS_ITS_OWN: [Key; 5] =
@@ -290,10 +292,12 @@ impl Reader<'_> {
     fn replay(&mut self) -> Option<ReplayPlan> {
         let speed = self.read(Key::Speed, parse::factor);
         let max_bytes = self.read(Key::MaxReplayBytes, parse::size);
+        let unit = self.read(Key::ReplayUnit, parse::unit);
         Some(ReplayPlan {
             file: PathBuf::new(),
             speed: speed?,
             time: self.text(Key::ReplayTime).unwrap_or_default(),
+            unit: unit?,
             payload: self.text(Key::ReplayPayload),
             key: self.text(Key::ReplayKey),
             max_bytes: max_bytes?,

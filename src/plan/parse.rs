@@ -125,6 +125,18 @@ fn scaled(number: &str, unit: u64) -> Option<u64> {
     u64::try_from(value).ok().filter(|&value| value < 1 << 63)
 }
 
+/// `auto`, or a unit of time in nanoseconds.
+pub(super) fn unit(text: &str) -> Result<Option<u32>, String> {
+    match text {
+        "auto" => Ok(None),
+        "s" => Ok(Some(1_000_000_000)),
+        "ms" => Ok(Some(1_000_000)),
+        "us" => Ok(Some(1_000)),
+        "ns" => Ok(Some(1)),
+        _ => Err("expected auto, s, ms, us or ns".into()),
+    }
+}
+
 /// `auto`, `adaptive`, a share such as `100%`, or `none`.
 pub(super) fn shard_limit(text: &str) -> Result<ShardLimiting, String> {
     match text {

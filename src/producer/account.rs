@@ -184,6 +184,10 @@ pub struct Account {
     pub start_lateness: Durations,
     /// For how long something was ready to be sent and held back after the warmup, by what.
     pub held: Counts<Holdup, 3>,
+    /// How long the requests answered after the warmup waited to be written and were, all together.
+    pub writing: Nanos,
+    /// How long they were then on their way until the answer.
+    pub answering: Nanos,
     /// Dropped records of a replayed file that there was no room to keep.
     pub unkept: u64,
     /// Answered and throttled entries of the warmup.
@@ -239,6 +243,8 @@ impl Account {
             service_time: Durations::new(),
             start_lateness: Durations::new(),
             held: Counts::new(&Holdup::ALL),
+            writing: 0,
+            answering: 0,
             unkept: 0,
             warmup_entries: 0,
             warmup_throttled: 0,
@@ -279,6 +285,7 @@ impl Account {
         self.warmup_entries = self.entries.total();
         self.warmup_throttled = self.throttled_entries;
         self.held = Counts::new(&Holdup::ALL);
+        (self.writing, self.answering) = (0, 0);
         for shard in &mut self.shards {
             shard.warmup_acked = shard.acked;
         }
@@ -331,8 +338,8 @@ impl Account {
     }
 
     #[cfg(test)]
-    pub(crate) fn lateness_for_test(&mut self, lateness: Nanos) {
-        self.start_lateness.record(lateness, 100);
+    pub(crate) fn lateness_for_test(&mut self, lateness: Nanos, records: u64) {
+        self.start_lateness.record(lateness, records);
     }
 
     /// Adds another engine's account.
@@ -357,6 +364,8 @@ impl Account {
         self.service_time.merge(&other.service_time);
         self.start_lateness.merge(&other.start_lateness);
         self.held.merge_longest(&other.held);
+        self.writing += other.writing;
+        self.answering += other.answering;
         self.unkept += other.unkept;
         self.warmup_entries += other.warmup_entries;
         self.warmup_throttled += other.warmup_throttled;

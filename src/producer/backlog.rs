@@ -1,4 +1,5 @@
-use super::{Packing, Record, RetryPolicy, ShardLimit, ShardQuota};
+use super::shard_limit::{LimitInUse, LimitsInUse};
+use super::{Limits, Packing, Record, RetryPolicy};
 use crate::kinesis::md5::LANES;
 use crate::kinesis::{Shard, ShardId, ShardMap};
 use crate::load::Nanos;
@@ -24,7 +25,7 @@ pub struct Backlog {
     lingering: VecDeque<(Nanos, u32)>,
     records: u64,
     packing: Packing,
-    quota: Option<ShardQuota>,
+    limits: LimitsInUse,
     retry: RetryPolicy,
     hurry: bool,
 }
@@ -36,7 +37,7 @@ struct Slot {
     bytes: usize,
     since: Nanos,
     state: State,
-    limit: Option<ShardLimit>,
+    limit: Option<LimitInUse>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +64,9 @@ pub enum Taken {
 }
 
 impl Backlog {
-    /// An empty backlog for the shards of `map`, each limited to `quota`.
+    /// An empty backlog for the shards of `map`, limited so.
     #[must_use]
-    pub fn new(map: ShardMap, packing: Packing, quota: Option<ShardQuota>, retry: RetryPolicy) -> Self {
+    pub fn new(map: ShardMap, packing: Packing, limits: Limits, retry: RetryPolicy) -> Self {
         let mut backlog = Self {
             slots: Vec::new(),
             slot_of: HashMap::new(),
@@ -76,7 +77,7 @@ impl Backlog {
             lingering: VecDeque::new(),
             records: 0,
             packing,
-            quota,
+            limits: LimitsInUse::new(limits),
             retry,
             hurry: false,
         };
@@ -268,7 +269,7 @@ impl Backlog {
     /// if there is no limit.
     pub fn limits(&self) -> impl Iterator<Item = (u32, f64)> {
         let limit =
-            |slot: &u32| self.slots[*slot as usize].limit.as_ref().map(ShardLimit::records_per_second);
+            |slot: &u32| self.slots[*slot as usize].limit.as_ref().map(LimitInUse::records_per_second);
         self.open.iter().filter_map(move |slot| limit(slot).map(|records| (*slot, records)))
     }
 
@@ -340,10 +341,10 @@ impl Backlog {
 
     /// From now on each shard is limited so. A shard that is held back by its old limit is let go when that
     /// would have.
-    pub fn set_quota(&mut self, quota: Option<ShardQuota>) {
-        self.quota = quota;
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = LimitsInUse::new(limits);
         for slot in &mut self.slots {
-            slot.limit = quota.map(ShardLimit::new);
+            slot.limit = self.limits.of(slot.shard.id);
         }
     }
 
@@ -368,7 +369,7 @@ impl Backlog {
                     bytes: 0,
                     since: 0,
                     state: State::Idle,
-                    limit: self.quota.map(ShardLimit::new),
+                    limit: self.limits.of(shard.id),
                 });
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             });

@@ -1,5 +1,6 @@
 use super::Record;
 use super::aggregate::{AggregateWriter, seal};
+use super::lines::LineWriter;
 use super::packing::AGGREGATE_KEY;
 use super::{Entry, Request};
 use crate::kinesis::md5::LANES;
@@ -13,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub enum Wire {
     /// `PutRecords` requests.
     PutRecords(Form),
-    /// A line for each payload; a line break in one becomes a space.
+    /// A line of JSON for each payload.
     Lines,
 }
 
@@ -34,31 +35,28 @@ pub struct Encoder {
 #[derive(Clone, Debug)]
 enum Body {
     PutRecords(BodyWriter),
-    Lines(Vec<u8>),
+    Lines(LineWriter),
 }
 
 impl Body {
     fn reserve(&mut self, bytes: usize) {
         match self {
             Self::PutRecords(body) => body.reserve(bytes),
-            Self::Lines(lines) => lines.reserve(bytes),
+            Self::Lines(writer) => writer.lines.reserve(bytes),
         }
     }
 
     fn entry(&mut self, data: &[u8], key: &[u8], explicit_hash_key: Option<u128>) {
         match self {
             Self::PutRecords(body) => body.entry(data, key, explicit_hash_key),
-            Self::Lines(lines) => {
-                lines.extend(data.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }));
-                lines.push(b'\n');
-            }
+            Self::Lines(writer) => writer.entry(data),
         }
     }
 
     fn finish(&mut self, next: Vec<u8>) -> Bytes {
         match self {
             Self::PutRecords(body) => body.finish(next),
-            Self::Lines(lines) => std::mem::replace(lines, next).into(),
+            Self::Lines(writer) => std::mem::replace(&mut writer.lines, next).into(),
         }
     }
 }
@@ -67,11 +65,11 @@ impl Encoder {
     /// An encoder of requests to `stream`, of aggregates or of single records.
     pub(super) fn new(stream: &StreamRef, wire: Wire, aggregates: bool, source: Source) -> Self {
         Self {
-            source,
             body: match wire {
                 Wire::PutRecords(form) => Body::PutRecords(BodyWriter::new(stream, form)),
-                Wire::Lines => Body::Lines(Vec::new()),
+                Wire::Lines => Body::Lines(LineWriter::new(!source.is_ticks())),
             },
+            source,
             aggregate: aggregates.then(AggregateWriter::default),
             payload: Vec::new(),
             key: Vec::new(),

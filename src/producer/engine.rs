@@ -93,7 +93,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         let aggregates = matches!(config.packing, Packing::Aggregate { .. });
         let most_waiting = config.most_waiting();
-        let backlog = Backlog::new(config.map, config.packing, config.quota, config.retry);
+        let backlog = Backlog::new(config.map, config.packing, config.limits, config.retry);
         let mut account = Account::new(config.warmup);
         let heat = Heat::new(&config.source, &backlog);
         let accounts = backlog.shards().map(|shard| account.shard(config.stream_place, shard.id)).collect();
@@ -243,7 +243,7 @@ impl Engine {
         self.account.flushes.add(batch.reason, 1);
         self.account.batch_entries.saturating_record(batch.entries.len() as u64);
         let lent = self.source.lend(batch.records.iter().map(|record| record.n));
-        Request { records: batch.records, entries: batch.entries, lent, sent: now, room }
+        Request { records: batch.records, entries: batch.entries, lent, left: now, sent: now, room }
     }
 
     /// Takes a new shard map: waiting records are placed anew.

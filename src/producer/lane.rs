@@ -40,7 +40,7 @@ struct Lane<S> {
     wiring: Wiring,
     map_version: u64,
     offers: u64,
-    quotas: u64,
+    limitings: u64,
     orders: u64,
     phase: Phase,
     drain_ends: Option<Nanos>,
@@ -59,7 +59,7 @@ pub(super) async fn run<S: PutRecords>(engine: Engine, sender: S, start: Instant
         wiring,
         map_version: 0,
         offers: 0,
-        quotas: 0,
+        limitings: 0,
         orders: 0,
         phase: Phase::Run,
         drain_ends: None,
@@ -142,9 +142,9 @@ impl<S: PutRecords> Lane<S> {
             self.offers = control.offers;
             self.engine.offer(offered, now);
         }
-        if control.quotas != self.quotas {
-            self.quotas = control.quotas;
-            self.engine.set_quota(control.quota);
+        if control.limitings != self.limitings {
+            self.limitings = control.limitings;
+            self.engine.set_limits(control.limits.clone());
         }
         if control.paused {
             self.engine.pause(now);

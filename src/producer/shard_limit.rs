@@ -1,5 +1,11 @@
 mod adaptive;
+mod limits;
+mod shared;
 mod window;
+
+pub use limits::Limits;
+pub(super) use limits::{LimitInUse, LimitsInUse};
+pub use shared::SharedLimits;
 
 use crate::kinesis::limits::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
 use crate::load::Nanos;
@@ -23,7 +29,7 @@ const BURST: f64 = 0.01;
 /// What limits an engine on each shard, as the user chose it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ShardLimiting {
-    /// The whole of each shard of a provisioned stream, if one load has it to itself; otherwise adaptive.
+    /// The whole of each shard of a provisioned stream, of an on-demand one adaptive.
     Auto,
     /// This share (1 = 100 %) of a provisioned shard.
     Share(f64),
@@ -34,20 +40,20 @@ pub enum ShardLimiting {
 }
 
 impl ShardLimiting {
-    /// The quota of each shard of a stream, which is on-demand or not, and which so many loads of the
-    /// run share: a fixed share is divided among them; `None`: no limit. `largest_entry` is in bytes.
+    /// The quota of each shard of a stream, which is on-demand or not; `alone`: whether no load of the run that
+    /// is limited otherwise goes there. `None`: no limit. `largest_entry` is in bytes.
     #[must_use]
-    pub fn quota(self, on_demand: bool, sharers: usize, largest_entry: usize) -> Option<ShardQuota> {
+    pub fn quota(self, on_demand: bool, alone: bool, largest_entry: usize) -> Option<ShardQuota> {
         match self {
-            Self::Auto if !on_demand && sharers <= 1 => Some(ShardQuota::of_shard(1.0, largest_entry)),
+            Self::Auto if !on_demand && alone => Some(ShardQuota::of_shard(1.0, largest_entry)),
             Self::Auto | Self::Adaptive => Some(ShardQuota::adaptive(on_demand, largest_entry)),
-            Self::Share(share) => Some(ShardQuota::of_shard(share / sharers.max(1) as f64, largest_entry)),
+            Self::Share(share) => Some(ShardQuota::of_shard(share, largest_entry)),
             Self::Unlimited => None,
         }
     }
 }
 
-/// How much of a shard's capacity one engine may use.
+/// How much of a shard's capacity may be used, by one engine or those that share it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ShardQuota {
     /// Kinesis records per second.
@@ -335,16 +341,15 @@ mod tests {
     #[test]
     fn auto_is_the_whole_of_a_provisioned_shard_and_adaptive_on_demand() {
         let whole = ShardQuota::of_shard(1.0, 500);
-        assert_eq!(ShardLimiting::Auto.quota(false, 1, 500), Some(whole));
+        assert_eq!(ShardLimiting::Auto.quota(false, true, 500), Some(whole));
         let adaptive = Some(ShardQuota { adapts: Adapts::Freely, ..whole });
-        assert_eq!(ShardLimiting::Auto.quota(true, 1, 500), adaptive);
+        assert_eq!(ShardLimiting::Auto.quota(true, true, 500), adaptive);
         let provisioned = Some(ShardQuota { adapts: Adapts::UpToQuota, ..whole });
-        assert_eq!(ShardLimiting::Adaptive.quota(false, 1, 500), provisioned);
-        assert_eq!(ShardLimiting::Auto.quota(false, 2, 500), provisioned);
-        assert_eq!(ShardLimiting::Share(1.0).quota(false, 4, 500), Some(ShardQuota::of_shard(0.25, 500)));
+        assert_eq!(ShardLimiting::Adaptive.quota(false, true, 500), provisioned);
+        assert_eq!(ShardLimiting::Auto.quota(false, false, 500), provisioned);
         // What the user says wins.
-        assert_eq!(ShardLimiting::Share(1.0).quota(true, 1, 500), Some(whole));
-        assert_eq!(ShardLimiting::Unlimited.quota(true, 2, 500), None);
+        assert_eq!(ShardLimiting::Share(1.0).quota(true, true, 500), Some(whole));
+        assert_eq!(ShardLimiting::Unlimited.quota(true, false, 500), None);
     }
 
     #[test]

@@ -171,6 +171,30 @@ impl Snapshot {
         self.scheduled.saturating_sub(warmup) as f64 * 1e9 / span as f64
     }
 
+    /// The share of the measured records that fell due `grace` ago or earlier; 1 once none is on its way, 0
+    /// while none fell due. Within a second records count as having come evenly.
+    #[must_use]
+    pub fn share_due_before(&self, grace: Nanos) -> f64 {
+        let measured = self.measured();
+        if measured == 0 || self.unsettled == 0 {
+            return if measured == 0 { 0.0 } else { 1.0 };
+        }
+        let from = self.elapsed.saturating_sub(grace);
+        let windows = &self.account.windows;
+        let closed = windows.iter().map(|window| (window.from, window.span, window.scheduled));
+        let ends = windows.iter().map(|window| window.from + window.span).max().unwrap_or(0);
+        let counted: u64 = windows.iter().map(|window| window.scheduled).sum();
+        let open = (ends, self.elapsed.saturating_sub(ends), self.scheduled.saturating_sub(counted));
+        let recent: f64 = closed
+            .chain([open])
+            .map(|(at, span, scheduled)| {
+                let within = (at + span).saturating_sub(at.max(from));
+                scheduled as f64 * within as f64 / span.max(1) as f64
+            })
+            .sum();
+        (1.0 - recent / measured as f64).max(0.0)
+    }
+
     /// The share of the run in which something held records back.
     #[must_use]
     pub fn held_share(&self, holdup: Holdup) -> f64 {

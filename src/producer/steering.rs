@@ -1,7 +1,7 @@
 //! What a running producer is told, by whoever may tell it.
 
 use super::steered::shares;
-use super::{Offered, ShardQuota, Snapshot};
+use super::{Limits, Offered, Snapshot};
 use crate::kinesis::ShardMap;
 use crate::load::Rate;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub(super) struct Control {
     pub(super) offered: Option<Offered>,
     pub(super) offers: u64,
     /// What each shard may take from now on, and how often that was changed.
-    pub(super) quota: Option<ShardQuota>,
-    pub(super) quotas: u64,
-    /// How many orders were given, pauses, offers and quotas.
+    pub(super) limits: Limits,
+    pub(super) limitings: u64,
+    /// How many orders were given, pauses, offers and limits.
     pub(super) orders: u64,
     pub(super) map: ShardMap,
     pub(super) map_version: u64,
@@ -41,8 +41,8 @@ impl Control {
             paused: false,
             offered: None,
             offers: 0,
-            quota: None,
-            quotas: 0,
+            limits: Limits::None,
+            limitings: 0,
             orders: 0,
             map,
             map_version: 0,
@@ -140,17 +140,17 @@ impl Steering {
         Ok(())
     }
 
-    /// From now on each shard may take so much of the load at this place; `None`: without a limit.
+    /// From now on each shard may take so much of the load at this place.
     ///
     /// # Errors
     /// If the load is over.
-    pub fn set_quota(&self, load: usize, quota: Option<ShardQuota>) -> Result<(), SteerError> {
+    pub fn set_limits(&self, load: usize, limits: &Limits) -> Result<(), SteerError> {
         if !self.running()?.contains(&load) {
             return Err(SteerError::Over);
         }
         self.order(load, |control| {
-            control.quota = quota;
-            control.quotas += 1;
+            control.limits = limits.clone();
+            control.limitings += 1;
         });
         Ok(())
     }

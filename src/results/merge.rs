@@ -174,6 +174,8 @@ fn add_figures(
         sum.limit.in_flight_share = sum.limit.in_flight_share.max(other.limit.in_flight_share);
         sum.limit.shard_limit_share = sum.limit.shard_limit_share.max(other.limit.shard_limit_share);
         sum.limit.no_answer_share = sum.limit.no_answer_share.max(other.limit.no_answer_share);
+        let shares = [sum.limit.processor_share, other.limit.processor_share];
+        sum.limit.processor_share = shares.into_iter().flatten().reduce(f64::max);
         if sum.limit.text.is_empty() {
             sum.limit.text.clone_from(&other.limit.text);
         }

@@ -5,7 +5,7 @@ use crate::kinesis::protocol::StreamRef;
 use crate::kinesis::{
     Answer, BodyHash, Client, ClientConfig, PutRecords, Reach, ReadMarks, ShardMap, StreamError, StreamInfo,
 };
-use crate::plan::{LoadPlan, Plan, Target};
+use crate::plan::{Plan, Target};
 use crate::tick::Source;
 use bytes::Bytes;
 use std::time::Duration;
@@ -36,8 +36,6 @@ pub(super) struct Destination {
     pub(super) stream: StreamRef,
     /// Its place among the run's streams.
     pub(super) place: usize,
-    /// How many loads go there.
-    pub(super) sharers: usize,
     pub(super) info: StreamInfo,
     pub(super) map: ShardMap,
 }
@@ -85,12 +83,16 @@ impl Destinations {
                 })
             }
             Target::Lines(to) => {
-                let lines = Lines::open(to)
+                // A pipe opens once somebody reads it, which a signal must not wait for.
+                let place = to.clone();
+                let opened = tokio::task::spawn_blocking(move || Lines::open(&place)).await;
+                let lines = opened
+                    .map_err(std::io::Error::other)
+                    .flatten()
                     .map_err(|error| RunError::Plan(format!("--to cannot be written: {error}")))?;
                 let destination = Destination {
                     stream: StreamRef::Name(lines.name().to_owned()),
                     place: 0,
-                    sharers: plan.loads.len(),
                     to: Sink::Lines(lines),
                     reader: None,
                     info: StreamInfo::of_no_stream(),
@@ -146,8 +148,6 @@ async fn streams(plan: &Plan, reach: &Reach) -> Result<Vec<Destination>, RunErro
 }
 
 async fn stream(plan: &Plan, stream: StreamRef, place: usize, reach: Reach) -> Result<Destination, RunError> {
-    // Of the embedded one no load names the stream.
-    let load_stream = plan.loads.iter().find_map(|load| load.stream.clone().filter(|name| *name == stream));
     let config = ClientConfig {
         stream: stream.clone(),
         reach,
@@ -166,9 +166,7 @@ async fn stream(plan: &Plan, stream: StreamRef, place: usize, reach: Reach) -> R
     };
     let info = patiently(|| client.describe()).await?;
     let map = patiently(|| client.shard_map()).await?;
-    let same = |load: &&LoadPlan| load.stream == load_stream;
-    let sharers = plan.loads.iter().filter(same).count();
-    Ok(Destination { to: Sink::Stream(client), reader, stream, place, sharers, info, map })
+    Ok(Destination { to: Sink::Stream(client), reader, stream, place, info, map })
 }
 
 /// Asks up to four times, over some three seconds, where asking again may help: a sidecar may start

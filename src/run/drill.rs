@@ -10,6 +10,7 @@ use crate::plan::{Drill, DrillTask};
 use crate::producer::{Observer, Producer, Snapshot, Steering};
 use settling::{Moment, Settling, Usual};
 use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use target::Heat;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -58,6 +59,8 @@ struct Controls {
     steering: Steering,
     observer: Observer,
     start: Instant,
+    // What the stream last answered in place of doing what the present drill asked.
+    trouble: Mutex<Option<String>>,
 }
 
 /// A drill and how far it has come.
@@ -82,6 +85,7 @@ impl Drills {
             steering: producer.steering(),
             observer: producer.observer(),
             start,
+            trouble: Mutex::default(),
         };
         let drills = drills.iter().map(|drill| Underway::new(drill.clone())).collect();
         Self { controls, drills }
@@ -107,6 +111,7 @@ impl Drills {
             let started = self.controls.now();
             underway.from = Some(usual.last());
             underway.summary.started_s = Some(seconds(started));
+            self.controls.note(None);
             match self.controls.change(&underway.drill, &heat, &mut underway.summary).await {
                 Ok(changed) => {
                     underway.summary.changed_after_s = Some(seconds(changed - started));
@@ -126,7 +131,8 @@ impl Drills {
     /// What became of the drills of a run that ended with this snapshot.
     pub(super) fn results(self, last: &Snapshot) -> Vec<DrillSummary> {
         let last = Moment::of(last);
-        self.drills.into_iter().map(|underway| underway.result(last)).collect()
+        let trouble = self.controls.trouble.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.drills.into_iter().map(|underway| underway.result(last, trouble.as_deref())).collect()
     }
 }
 
@@ -137,7 +143,8 @@ impl Underway {
         Self { drill, summary, from: None, to: None }
     }
 
-    fn result(self, last: Moment) -> DrillSummary {
+    /// `trouble`: what the stream last answered, if that was an error.
+    fn result(self, last: Moment, trouble: Option<&str>) -> DrillSummary {
         let mut summary = self.summary;
         if let Some(from) = self.from {
             let to = self.to.unwrap_or(last);
@@ -145,8 +152,13 @@ impl Underway {
             summary.misrouted = to.misrouted - from.misrouted;
         }
         if summary.changed_after_s.is_none() && summary.error.is_none() {
-            let what = if self.from.is_some() { "the stream was active again" } else { "its time came" };
-            summary.error = Some(format!("the run ended before {what}"));
+            summary.error = Some(match (self.from, trouble) {
+                (None, _) => "the run ended before its time came".to_owned(),
+                (Some(_), None) => "the run ended before the stream was active again".to_owned(),
+                (Some(_), Some(trouble)) => {
+                    format!("the run ended before the stream did it; its last answer: {trouble}")
+                }
+            });
         }
         summary
     }
@@ -161,6 +173,10 @@ impl Controls {
     /// The time of the run.
     fn now(&self) -> Nanos {
         Nanos::try_from(self.start.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn moment(&self) -> Moment {
@@ -203,6 +219,7 @@ impl Controls {
         let give_up = Instant::now() + PATIENCE;
         loop {
             if let Some(map) = self.active_shards().await? {
+                self.note(None);
                 return Ok(map);
             }
             if Instant::now() >= give_up {
@@ -220,12 +237,14 @@ impl Controls {
                 return Err(error.to_string());
             }
             tracing::warn!(%error, "asking again");
+            self.note(Some(error.to_string()));
             sleep(ASK_AGAIN).await;
             // It may have begun, and only the answer be lost.
             if self.active_shards().await?.is_some_and(|after| target::shows(change, before, &after)) {
                 break;
             }
         }
+        self.note(None);
         Ok(())
     }
 
@@ -251,7 +270,10 @@ impl Controls {
         };
         match asked.await {
             Ok(map) => Ok(map),
-            Err(error) if error.is_transient() => Ok(None),
+            Err(error) if error.is_transient() => {
+                self.note(Some(error.to_string()));
+                Ok(None)
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -300,7 +322,7 @@ mod tests {
     #[test]
     fn what_did_not_come_about_is_an_error() {
         let underway = Underway::new(Drill::parse("at=20s merge").unwrap());
-        let result = underway.result(Moment::of(&Snapshot::empty()));
+        let result = underway.result(Moment::of(&Snapshot::empty()), None);
         assert_eq!(result.error.as_deref(), Some("the run ended before its time came"));
         assert_eq!((result.at_s, result.started_s, result.throttled_entries), (20.0, None, 0));
     }

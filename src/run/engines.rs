@@ -6,8 +6,8 @@ use super::replay::Replay;
 use crate::load::{Nanos, Stride};
 use crate::plan::{LoadPlan, Offer, Plan, Target, WriteTo};
 use crate::producer::{
-    AggregateSize, BatchBounds, Bounds, EngineConfig, Pace, Packing, Room, ShardLimiting, ShardQuota, Wire,
-    Witness,
+    AggregateSize, BatchBounds, Bounds, EngineConfig, Limits, Pace, Packing, Room, ShardLimiting,
+    SharedLimits, Wire, Witness,
 };
 use crate::tick::{EventTime, Feed, Keys, Source, Stamp, StampPlace, Template, Ticks};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) fn source(load: &LoadPlan) -> Result<Source, RunError> {
         .map_err(|error| refused(&error))?;
     let keys = Keys::new(&load.keys, load.seed, &ticks);
     if let Offer::Replay(replay) = &load.offer {
-        return Ok(Source::replayed(ticks, keys, replay.max_bytes));
+        return Ok(Source::replayed(ticks, keys, replay.key.is_some(), replay.max_bytes));
     }
     let Some(text) = &load.template else { return Ok(Source::new(ticks, keys)) };
     let records = load.records.unwrap_or(u64::MAX);
@@ -83,7 +83,7 @@ pub(super) fn most_requests(plan: &Plan) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limited {
     on_demand: bool,
-    sharers: usize,
+    pub(super) stream: usize,
     largest_entry: usize,
     wire: Wire,
 }
@@ -95,16 +95,33 @@ impl Limited {
             Sink::Stream(client) => Wire::PutRecords(client.form()),
         };
         let largest_entry = largest_entry(load, source);
-        Self { on_demand: to.info.on_demand, sharers: to.sharers, largest_entry, wire }
+        Self { on_demand: to.info.on_demand, stream: to.place, largest_entry, wire }
     }
+}
 
-    /// What each shard may take by this limit.
-    pub(super) fn quota(self, limit: ShardLimiting) -> Option<ShardQuota> {
-        match self.wire {
-            Wire::PutRecords(_) => limit.quota(self.on_demand, self.sharers, self.largest_entry),
-            Wire::Lines => None,
+/// What limits each load of a run. Loads that go to one stream and are limited alike share its shards' limits.
+pub(super) fn limits(loads: &[(Limited, ShardLimiting)]) -> Vec<Limits> {
+    let mut known: Vec<(usize, ShardLimiting, Limits)> = Vec::new();
+    let mut limits = Vec::new();
+    for (load, limiting) in loads {
+        let found = known.iter().find(|(stream, other, _)| (stream, other) == (&load.stream, limiting));
+        if let Some((.., shared)) = found {
+            limits.push(shared.clone());
+            continue;
         }
+        let there = loads.iter().filter(|(other, _)| other.stream == load.stream);
+        let alike: Vec<_> = there.clone().filter(|(_, other)| other == limiting).collect();
+        let largest = alike.iter().map(|(other, _)| other.largest_entry).max().unwrap_or(0);
+        let quota = limiting.quota(load.on_demand, there.count() == alike.len(), largest);
+        let own = match (load.wire, quota) {
+            (Wire::Lines, _) | (_, None) => Limits::None,
+            (_, Some(quota)) if alike.len() == 1 => Limits::Own(quota),
+            (_, Some(quota)) => Limits::Shared(Arc::new(SharedLimits::new(quota))),
+        };
+        known.push((load.stream, *limiting, own.clone()));
+        limits.push(own);
     }
+    limits
 }
 
 /// The engine of a load.
@@ -113,10 +130,10 @@ pub(super) fn engine(
     to: &Destination,
     (source, feed): (Source, Option<Replay>),
     witness: Option<Box<dyn Witness>>,
+    (limited, limits): (Limited, Limits),
     room: Arc<Room>,
 ) -> EngineConfig {
     let feed = feed.map(|feed| Box::new(feed) as Box<dyn Feed>);
-    let limited = Limited::new(load, &source, to);
     let wire = limited.wire;
     let packing = match load.aggregate_bytes {
         None => Packing::Single,
@@ -126,7 +143,6 @@ pub(super) fn engine(
             linger: load.batch.linger,
         },
     };
-    let quota = limited.quota(load.shard_limit);
     let mut config = EngineConfig {
         stream: to.stream.clone(),
         stream_place: to.place,
@@ -139,7 +155,7 @@ pub(super) fn engine(
         witness,
         packing,
         batch: batch(load, to, wire),
-        quota,
+        limits,
         retry: load.retry,
         room,
         warmup: load.warmup,
@@ -169,5 +185,42 @@ fn pace(load: &LoadPlan, most_waiting: u64) -> Pace {
             until: load.duration.unwrap_or(Nanos::MAX),
             waiting: most_waiting,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinesis::protocol::Form;
+    use crate::producer::ShardQuota;
+
+    #[test]
+    fn loads_that_are_limited_alike_share_the_limits_of_their_stream() {
+        let load = |stream, limiting, largest_entry| {
+            let wire = Wire::PutRecords(Form::Json);
+            (Limited { on_demand: false, stream, largest_entry, wire }, limiting)
+        };
+        let (auto, half) = (ShardLimiting::Auto, ShardLimiting::Share(0.5));
+        let limits = limits(&[
+            load(0, auto, 100),
+            load(1, auto, 100),
+            load(0, auto, 900),
+            load(1, half, 100),
+            load(2, auto, 5),
+        ]);
+        let [
+            Limits::Shared(one),
+            Limits::Own(adapts),
+            Limits::Shared(other),
+            Limits::Own(half),
+            Limits::Own(whole),
+        ] = &limits[..]
+        else {
+            panic!("{limits:?}")
+        };
+        assert!(Arc::ptr_eq(one, other) && format!("{one:?}").contains("largest_entry: 900"), "{one:?}");
+        // Beside a load that is limited otherwise nobody has the whole of a shard.
+        assert_eq!(*adapts, ShardQuota::adaptive(false, 100));
+        assert_eq!((*half, *whole), (ShardQuota::of_shard(0.5, 100), ShardQuota::of_shard(1.0, 5)));
     }
 }

@@ -6,12 +6,13 @@ use crate::config::without_credentials;
 use crate::cost::{CapacityMode, Tariff};
 use crate::kinesis::Client;
 use crate::load::Nanos;
-use crate::observe::{About, Environment, LoadFacts, RunFacts, RunGauges, StreamFacts};
+use crate::observe::{About, Environment, LoadFacts, ProcessFigures, RunFacts, RunGauges, StreamFacts};
 use crate::plan::{LoadPlan, Offer, Plan, Target};
 use crate::producer::Snapshot;
 use crate::tick::{StampPlace, TimeZone};
 use crate::verify::{AckBook, Manifest, ManifestLoad};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What is known of the run besides its counts.
 pub(super) fn facts(
@@ -74,6 +75,28 @@ pub(super) fn manifest(
     Manifest { cannot: None, start_unix_ns, loads }
 }
 
+/// The processor time that a run uses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usage {
+    since: Instant,
+    // What the process had used by then; `None` where the system does not tell.
+    before: Option<ProcessFigures>,
+}
+
+impl Usage {
+    /// Of a run that begins now.
+    pub(super) fn begin() -> Self {
+        Self { since: Instant::now(), before: process_figures() }
+    }
+
+    /// The share of all its processors' time that it used so far.
+    pub(super) fn share(self) -> Option<f64> {
+        let (before, now) = (self.before?, process_figures()?);
+        let possible = self.since.elapsed().as_secs_f64() * now.processors as f64;
+        (possible > 0.0).then(|| (now.cpu_seconds - before.cpu_seconds) / possible)
+    }
+}
+
 /// How far the zone of this machine was ahead of UTC then, in seconds.
 pub(super) fn local_utc_offset_s(unix: Nanos) -> Option<i32> {
     let then = chrono::DateTime::from_timestamp_nanos(i64::try_from(unix).ok()?);
@@ -91,7 +114,7 @@ fn environment(plan: &Plan, to: &Destinations) -> Environment {
         stream: to.stream.as_str().to_owned(),
         shards: to.map.shards().len() as u64,
         mode: match &plan.target {
-            Target::Lines(_) => "file",
+            Target::Lines(_) => StreamFacts::LINES,
             Target::Embedded { .. } => "embedded",
             Target::Streams { .. } if to.info.on_demand => "on_demand",
             Target::Streams { .. } => "provisioned",

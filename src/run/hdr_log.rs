@@ -28,11 +28,14 @@ struct Writing {
 
 impl HdrLogging {
     /// Makes the file anew, so that a run does not end without a place for what it measured.
-    pub(super) fn open(plan: &Plan) -> Result<Self, RunError> {
+    pub(super) async fn open(plan: &Plan) -> Result<Self, RunError> {
         let Some((path, interval)) = plan.output.hdr_log.clone() else { return Ok(Self(None)) };
         let refused =
             |error: std::io::Error| RunError::Plan(format!("--hdr-log {}: {error}", path.display()));
-        let file = File::create(&path).map_err(refused)?;
+        // A pipe opens once somebody reads it, which a signal must not wait for.
+        let place = path.clone();
+        let opened = tokio::task::spawn_blocking(move || File::create(place)).await;
+        let file = opened.map_err(std::io::Error::other).flatten().map_err(refused)?;
         let log = HdrLog::new(plan.loads.iter().map(|load| load.name.clone()).collect());
         let writing = Mutex::new(Writing { log, file, problem: None });
         Ok(Self(Some(Arc::new(Log { path, interval, writing }))))

@@ -1,11 +1,11 @@
 //! The config file of a run that is on, read again: on SIGHUP, or when it changes.
 
-use super::engines::Limited;
+use super::engines::{self, Limited};
 use super::signals::{Hangup, Hangups};
 use crate::config::{ConfigError, Raw, Settings};
 use crate::observe::set_log_level;
 use crate::plan::{Change, Changes, Plan};
-use crate::producer::{Bounds, Room, SteerError, Steering};
+use crate::producer::{Bounds, Room, ShardLimiting, SteerError, Steering};
 use crate::settings::Key;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -178,13 +178,13 @@ pub(super) struct Applies {
     pub(super) room: Arc<Room>,
     /// What bounds requests besides `--max-requests`.
     pub(super) most_requests: usize,
-    /// What the limit of a shard depends on, for each load.
-    pub(super) limits: Vec<Limited>,
+    /// How each load is limited on its shards, and what that depends on besides.
+    pub(super) limits: Vec<(Limited, ShardLimiting)>,
     pub(super) quiet: bool,
 }
 
 /// Applies what changes, as long as the run lasts.
-pub(super) async fn keep(mut reload: Reload, to: Applies) {
+pub(super) async fn keep(mut reload: Reload, mut to: Applies) {
     loop {
         let changes = reload.next().await;
         for refused in &changes.refused {
@@ -203,11 +203,26 @@ pub(super) async fn keep(mut reload: Reload, to: Applies) {
 }
 
 impl Applies {
-    fn apply(&self, change: Change) -> Result<(), SteerError> {
+    /// Limits a load anew, and with it those that went to the same stream: they may share limits now, or no more.
+    fn limit(&self, load: usize) -> Result<(), SteerError> {
+        let stream = self.limits[load].0.stream;
+        let all = engines::limits(&self.limits);
+        for place in (0..all.len()).filter(|place| self.limits[*place].0.stream == stream) {
+            let limited = self.steering.set_limits(place, &all[place]);
+            // Another load may be over.
+            if place == load {
+                limited?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, change: Change) -> Result<(), SteerError> {
         match change {
             Change::Offer(load, offered) => self.steering.offer(load, &offered)?,
             Change::ShardLimit(load, limit) => {
-                self.steering.set_quota(load, self.limits[load].quota(limit))?;
+                self.limits[load].1 = limit;
+                self.limit(load)?;
             }
             Change::Bounds(bounds) => {
                 let requests = bounds.requests.min(self.most_requests);

@@ -1,6 +1,6 @@
 //! Reads a file to replay, ahead of time in a thread of its own.
 
-use crate::load::{Nanos, SECOND};
+use crate::load::Nanos;
 use crate::plan::{LoadPlan, ReplayPlan};
 use crate::tick::{Fed, Feed, MAX_REPLAYED_BYTES, Replayed};
 use chrono::{DateTime, NaiveDateTime};
@@ -44,6 +44,7 @@ impl Replay {
             first: None,
             last: 0,
             count: 0,
+            backwards: 0,
             lot: Lot { sender, fed: Vec::new(), bytes: 0 },
         };
         #[expect(
@@ -64,10 +65,12 @@ impl Replay {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read(name: &str, content: &[u8]) -> Vec<Fed> {
     let (file, time) = (name.into(), "timestamp".to_owned());
-    let plan = ReplayPlan { file, speed: 1.0, time, payload: None, key: Some("k".to_owned()), max_bytes: 0 };
+    let key = Some("k".to_owned());
+    let plan = ReplayPlan { file, speed: 1.0, time, unit: None, payload: None, key, max_bytes: 0 };
     let (sender, lots) = sync_channel(content.len() + 2);
     let lot = Lot { sender, fed: Vec::new(), bytes: 0 };
-    Reader { plan, until: Nanos::MAX, left: u64::MAX, first: None, last: 0, count: 0, lot }.run(content);
+    let (until, left) = (Nanos::MAX, u64::MAX);
+    Reader { plan, until, left, first: None, last: 0, count: 0, backwards: 0, lot }.run(content);
     lots.into_iter().flatten().collect()
 }
 
@@ -131,6 +134,8 @@ struct Reader {
     first: Option<i128>,
     last: Nanos,
     count: u64,
+    // Records whose times were before those of the records above them.
+    backwards: u64,
     lot: Lot,
 }
 
@@ -138,6 +143,10 @@ impl Reader {
     fn run(mut self, file: impl Read) {
         let is_csv = self.plan.file.extension().is_some_and(|name| name.eq_ignore_ascii_case("csv"));
         let read = if is_csv { self.read_csv(file) } else { self.read_lines(file) };
+        if self.backwards > 0 {
+            let (file, records) = (self.plan.file.display(), self.backwards);
+            tracing::warn!(%file, records, "times go back; these records start with the ones above them");
+        }
         match read {
             Ok(()) => {
                 let span = self.span();
@@ -247,7 +256,7 @@ impl Reader {
                 "a record of {bytes} bytes with its key, over the {MAX_REPLAYED_BYTES} that are replayed"
             ));
         }
-        let time = nanos(&row.time).ok_or_else(|| {
+        let time = nanos(&row.time, &mut self.plan.unit).ok_or_else(|| {
             format!(
                 "{} {:?}: expected RFC 3339, or seconds, ms, us or ns since 1970",
                 self.plan.time, row.time
@@ -267,7 +276,9 @@ impl Reader {
     fn start(&mut self, time: i128) -> Nanos {
         let first = *self.first.get_or_insert(time);
         let since = (time - first).max(0) as f64 / self.plan.speed;
-        (since as Nanos).max(self.last)
+        let start = since as Nanos;
+        self.backwards += u64::from(start < self.last || time < first);
+        start.max(self.last)
     }
 }
 
@@ -278,17 +289,19 @@ struct Row {
     key: Option<String>,
 }
 
-/// A time in nanoseconds since 1970. Numbers are seconds, milliseconds, microseconds or nanoseconds,
-/// whichever makes a time between 1973 and 5138 of them; smaller ones are seconds.
-fn nanos(text: &str) -> Option<i128> {
+/// A time in nanoseconds since 1970. Numbers are in a unit of so many nanoseconds; where it is not known yet,
+/// of seconds, milliseconds, microseconds and nanoseconds the one that makes a time between 1973 and 5138 of
+/// the number, of smaller ones seconds. All of a file are in one.
+fn nanos(text: &str, unit: &mut Option<u32>) -> Option<i128> {
     let text = text.trim();
     if let Some(number) = decimal(text) {
-        let unit = match number.0 {
-            0..100_000_000_000 => i128::from(SECOND),
+        let by_size = match number.0 {
+            0..100_000_000_000 => 1_000_000_000,
             100_000_000_000..100_000_000_000_000 => 1_000_000,
             100_000_000_000_000..100_000_000_000_000_000 => 1_000,
             _ => 1,
         };
+        let unit = i128::from(*unit.get_or_insert(by_size));
         return Some(i128::from(number.0) * unit + i128::from(number.1) * unit / 1_000_000_000);
     }
     let utc = |time: DateTime<chrono::Utc>| time.timestamp_nanos_opt().map(i128::from);
@@ -330,12 +343,23 @@ mod tests {
             "2026-11-22T18:54:00.123",
             "2026-11-22 18:54:00.123",
         ] {
-            assert_eq!(nanos(text), expected, "{text}");
+            assert_eq!(nanos(text, &mut None), expected, "{text}");
         }
-        assert_eq!(nanos("0.5"), Some(500_000_000));
+        assert_eq!(nanos("0.5", &mut None), Some(500_000_000));
         for wrong in ["", "-5", "x", "1e9", "2026-13-01T00:00:00Z", "1.", ".5"] {
-            assert_eq!(nanos(wrong), None, "{wrong}");
+            assert_eq!(nanos(wrong, &mut None), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_file_has_one_unit() {
+        // Each by itself the first would be seconds, and the second milliseconds.
+        let mut unit = None;
+        let times = ["99999999999", "100000000001"].map(|text| nanos(text, &mut unit).unwrap());
+        assert_eq!((times[1] - times[0], unit), (2_000_000_000, Some(1_000_000_000)));
+        let mut unit = Some(1_000_000);
+        let times = ["99999999999", "100000000001"].map(|text| nanos(text, &mut unit).unwrap());
+        assert_eq!(times[1] - times[0], 2_000_000);
     }
 
     #[test]
@@ -345,23 +369,31 @@ mod tests {
         {
             let (sender, _lots) = sync_channel(1);
             let file = PathBuf::new();
-            let plan =
-                ReplayPlan { file, speed, time: String::new(), payload: None, key: None, max_bytes: 0 };
+            let plan = ReplayPlan {
+                file,
+                speed,
+                time: String::new(),
+                unit: None,
+                payload: None,
+                key: None,
+                max_bytes: 0,
+            };
             let lot = Lot { sender, fed: Vec::new(), bytes: 0 };
-            let mut reader = Reader { plan, until: 0, left: 0, first: None, last: 0, count: 0, lot };
+            let mut reader =
+                Reader { plan, until: 0, left: 0, first: None, last: 0, count: 0, backwards: 0, lot };
             // Milliseconds; the third goes back, and starts with the one before.
             let starts = [7_000, 8_000, 7_500, 12_500].map(|ms: i128| {
                 reader.last = reader.start(ms * 1_000_000);
                 reader.last / 1_000_000
             });
-            assert_eq!(starts, expected, "{speed}");
+            assert_eq!((starts, reader.backwards), (expected, 1), "{speed}");
         }
     }
 
     proptest! {
         #[test]
         fn any_time_is_read_without_panic(text in "[0-9T:.Z+ -]{0,30}|\\PC{0,10}") {
-            let _ = nanos(&text);
+            let _ = nanos(&text, &mut None);
         }
     }
 }

@@ -4,11 +4,12 @@ use super::ending::{Finished, finish};
 use super::underway::begin;
 use super::{Rest, RunError, Stops, linger, listen, reach};
 use crate::admin::Admin;
+use crate::kinesis::limits::SHARD_RECORDS_PER_SECOND;
 use crate::load::{Nanos, Rate};
-use crate::observe::{Judge, StoppedBy};
+use crate::observe::{Judge, StoppedBy, ThresholdResult};
 use crate::plan::{LoadPlan, Plan, SearchPlan};
 use crate::producer::{Observer, Snapshot};
-use crate::run::destination::Destinations;
+use crate::run::destination::{Destination, Destinations};
 use crate::run::engines;
 use crate::search::{Answer, HEADING, Knee, Next, Point, SearchFacts, SearchSummary, Verdict};
 use std::io::Write as _;
@@ -60,7 +61,14 @@ fn facts(plan: &SearchPlan, to: &Destinations) -> SearchFacts {
         precision: plan.precision,
         step_s: seconds(plan.step),
         warmup_s: seconds(plan.warmup),
+        capacity_rps: to.loads.first().and_then(|to| capacity_rps(&first.loads, to)),
     }
+}
+
+/// The records per second that a provisioned stream takes, where each is a Kinesis record of its own.
+fn capacity_rps(loads: &[LoadPlan], to: &Destination) -> Option<f64> {
+    let known = !to.info.on_demand && loads.iter().all(|load| load.aggregate_bytes.is_none());
+    known.then(|| f64::from(SHARD_RECORDS_PER_SECOND) * to.map.shards().len() as f64)
 }
 
 /// A search under way.
@@ -123,19 +131,20 @@ impl<S: Stops> Searching<'_, S> {
             finished = finish(&mut underway.producer, &steering, &mut self.stops, never) => Err(finished),
             seen = past_hope(&plan, &underway.judge, &underway.observer) => Ok(seen),
         };
+        let judge = underway.judge.clone().with_processor_share(underway.usage.share());
         let point = match early {
             Err(Finished { fatal: Some(error), .. }) => return Err(failed(error.to_string())),
             Err(Finished { stopped_by: StoppedBy::Signal, .. }) => return Err((Verdict::Stopped, None)),
             Err(_) => {
                 let seen = underway.observer.loads();
-                Point::new(rate, &underway.judge.summary(&seen, StoppedBy::Schedule, None, None), false)
+                Point::new(rate, &judge.summary(&seen, StoppedBy::Schedule, None, None), None)
             }
-            Ok(seen) => {
+            Ok(PastHope { seen, at_best }) => {
                 steering.abandon();
                 if let Some(error) = underway.producer.finished().await.fatal {
                     return Err(failed(error.to_string()));
                 }
-                Point::new(rate, &underway.judge.summary(&seen, StoppedBy::Threshold, None, None), true)
+                Point::new(rate, &judge.summary(&seen, StoppedBy::Threshold, None, None), Some(at_best))
             }
         };
         #[cfg(feature = "otlp")]
@@ -150,8 +159,16 @@ impl<S: Stops> Searching<'_, S> {
     }
 }
 
-/// Waits until nothing that can still come of a point would hold the objective; tells what was seen then.
-async fn past_hope(plan: &Plan, judge: &Judge, observer: &Observer) -> Vec<Arc<Snapshot>> {
+/// A point under way of which nothing that can still come would hold the objective.
+struct PastHope {
+    /// What was seen of it.
+    seen: Vec<Arc<Snapshot>>,
+    /// How the objective would be at best.
+    at_best: Vec<ThresholdResult>,
+}
+
+/// Waits until a point is past hope.
+async fn past_hope(plan: &Plan, judge: &Judge, observer: &Observer) -> PastHope {
     loop {
         sleep(LOOK).await;
         let seen = observer.loads();
@@ -162,7 +179,8 @@ async fn past_hope(plan: &Plan, judge: &Judge, observer: &Observer) -> Vec<Arc<S
         };
         let at_best: Vec<_> = plan.loads.iter().zip(&seen).map(at_best).collect();
         if judge.missed(&at_best).is_some() {
-            return seen;
+            let at_best = judge.summary(&at_best, StoppedBy::Threshold, None, None).thresholds;
+            return PastHope { seen, at_best };
         }
     }
 }

@@ -4,7 +4,7 @@ use super::destination::{Destinations, Sink};
 use super::engines::Limited;
 #[cfg(feature = "otlp")]
 use super::exporting;
-use super::facts::{facts, gauges};
+use super::facts::{Usage, facts, gauges};
 use super::reload::Applies;
 use super::verify::{Proving, Verifying};
 use super::{Records, Rest, engines, reload, unix};
@@ -15,7 +15,7 @@ use crate::load::Nanos;
 use crate::observe::{Families, Protobuf};
 use crate::observe::{Judge, Metrics};
 use crate::plan::Plan;
-use crate::producer::{EngineConfig, MapSteering, Observer, Producer, Room, Witness};
+use crate::producer::{EngineConfig, MapSteering, Observer, Producer, Room, ShardLimiting, Witness};
 use crate::tick::{Source, StampPlace};
 use crate::verify::{AckBook, Noting};
 use std::sync::Arc;
@@ -37,6 +37,7 @@ pub(super) struct Underway {
     pub(super) judge: Judge,
     pub(super) proving: Proving,
     pub(super) acked: Vec<AckBook>,
+    pub(super) usage: Usage,
     #[cfg(feature = "otlp")]
     pub(super) exporting: Option<exporting::Exporting>,
 }
@@ -52,6 +53,7 @@ pub(super) fn begin(
 ) -> Underway {
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
+    let usage = Usage::begin();
     let (run, unix) = (rand::random::<u32>(), unix(started_at));
     let room = engines::room(plan);
     let made = make(plan, to, records, &verifying, (run, unix), &room);
@@ -94,6 +96,7 @@ pub(super) fn begin(
         proving,
         acked: made.acked,
         start_unix: unix,
+        usage,
         #[cfg(feature = "otlp")]
         exporting,
     }
@@ -103,7 +106,7 @@ pub(super) fn begin(
 struct Made {
     engines: Vec<(EngineConfig, Sink)>,
     read_back: Vec<(String, Source)>,
-    limits: Vec<Limited>,
+    limits: Vec<(Limited, ShardLimiting)>,
     acked: Vec<AckBook>,
 }
 
@@ -117,20 +120,24 @@ fn make(
     room: &Arc<Room>,
 ) -> Made {
     let mut made = Made { engines: Vec::new(), read_back: Vec::new(), limits: Vec::new(), acked: Vec::new() };
-    let loads = plan.loads.iter().zip(&to.loads).zip(records);
-    for (place, ((load, to), (source, feed))) in loads.enumerate() {
+    let mut loads = Vec::new();
+    for (place, ((load, to), (source, feed))) in plan.loads.iter().zip(&to.loads).zip(records).enumerate() {
         let mut source = source.with_stamps(load.stamps, run, u8::try_from(place).unwrap_or(u8::MAX));
         source.starts_at(unix);
+        made.limits.push((Limited::new(load, &source, to), load.shard_limit));
+        loads.push((load, to, (source, feed)));
+    }
+    let limits = made.limits.iter().map(|(limited, _)| *limited).zip(engines::limits(&made.limits));
+    for (place, ((load, to, (source, feed)), limits)) in loads.into_iter().zip(limits).enumerate() {
         if plan.verify.is_some() {
             made.read_back.push((load.name.clone(), source.clone()));
         }
-        made.limits.push(Limited::new(load, &source, to));
         let witness = (load.stamps != StampPlace::None).then(|| {
             let noting = Noting { book: AckBook::default(), other: verifying.witness(place) };
             made.acked.push(noting.book.clone());
             Box::new(noting) as Box<dyn Witness>
         });
-        let engine = engines::engine(load, to, (source, feed), witness, Arc::clone(room));
+        let engine = engines::engine(load, to, (source, feed), witness, limits, Arc::clone(room));
         made.engines.push((engine, to.to.clone()));
     }
     made

@@ -3,18 +3,17 @@ use std::collections::BTreeMap;
 
 /// Finds the highest rate that holds an objective, from one try after another: doubles the rate until
 /// one fails, then halves the way (in the logarithm) between the highest that held and the lowest that
-/// failed, until they are close enough. What the answer rests on is tried twice.
+/// failed, until they are close enough.
 ///
-/// Tries may contradict each other, as real ones do: of a rate that held once and failed once the third
-/// try decides, and a rate that failed below one that held is tried again before it is believed. So is one
-/// that failed when the next two below it hold: an accident there would cost the rest of the search.
+/// Each end of that bracket is confirmed before the next rate is tried: by a second try, and by a third where
+/// the two differ. While the rate is doubled a rate that held is confirmed by the higher one that held. A rate
+/// that failed below one that held is tried again, as is one of which as many tries held as failed.
 #[derive(Clone, Debug)]
 pub struct Knee {
     from: Rate,
     to: Rate,
     precision: f64,
     tried: BTreeMap<Rate, Tries>,
-    held_in_a_row: u32,
 }
 
 /// How often a rate held the objective, and how often not.
@@ -68,7 +67,7 @@ impl Knee {
     /// fails are within `precision` (0.01 = 1 %) of each other.
     #[must_use]
     pub fn new(from: Rate, to: Rate, precision: f64) -> Self {
-        Self { from, to: to.max(from), precision, tried: BTreeMap::new(), held_in_a_row: 0 }
+        Self { from, to: to.max(from), precision, tried: BTreeMap::new() }
     }
 
     /// What to do next; the same until [`Knee::take`] is told the result.
@@ -80,7 +79,7 @@ impl Knee {
         let fails = self.tried.iter().find(|(_, tries)| tries.fails());
         let below = fails.map_or(self.to, |(rate, _)| *rate);
         let holds = self.tried.range(..=below).rev().find(|(_, tries)| tries.holds());
-        // An end of the bracket that is not sure yet is tried again.
+        // An end of the search that is not sure yet is tried again.
         let sure = |rate: Rate, tries: Tries, answer| {
             if tries.is_sure() { Next::Answer(answer) } else { Next::Try(rate) }
         };
@@ -94,13 +93,11 @@ impl Knee {
                 let twice = Rate::from_thousandths(holds.thousandths() * 2);
                 Next::Try(twice.map_or(self.to, |twice| twice.min(self.to)))
             }
-            (Some(_), Some((&fails, &failed))) if self.held_in_a_row >= 2 && !failed.is_sure() => {
-                Next::Try(fails)
-            }
-            (Some((&holds, &held)), Some((&fails, &failed))) => match self.between(holds, fails) {
+            (Some(_), Some((&fails, failed))) if !failed.is_sure() => Next::Try(fails),
+            (Some((&holds, held)), Some(_)) if !held.is_sure() => Next::Try(holds),
+            (Some((&holds, _)), Some((&fails, _))) => match self.between(holds, fails) {
                 Some(rate) => Next::Try(rate),
-                None if failed.is_sure() => sure(holds, held, Answer::Found { holds, fails }),
-                None => Next::Try(fails),
+                None => Next::Answer(Answer::Found { holds, fails }),
             },
         }
     }
@@ -110,10 +107,8 @@ impl Knee {
         let tries = self.tried.entry(rate).or_default();
         if held {
             tries.held += 1;
-            self.held_in_a_row += 1;
         } else {
             tries.failed += 1;
-            self.held_in_a_row = 0;
         }
     }
 
@@ -173,13 +168,13 @@ mod tests {
         }
     }
 
-    /// Rates that a search between these needs at most, if every try tells the truth: doublings, then
-    /// halvings of a factor of two in the logarithm, a confirmation of every third of these, and two of the
-    /// answer.
+    /// Tries that a search between these needs at most, if every one tells the truth: doublings, a
+    /// confirmation of the ends that they come to, then two for each halving of a factor of two in the
+    /// logarithm.
     fn most_tries(from: f64, to: f64, precision: f64) -> f64 {
         let doublings = (to / from).log2().ceil() + 1.0;
         let halvings = (2.0_f64.ln() / precision.ln_1p()).log2().ceil().max(0.0) + 1.0;
-        doublings + halvings + halvings / 3.0 + 2.0
+        doublings + 2.0 + 2.0 * halvings
     }
 
     #[test]
@@ -187,7 +182,13 @@ mod tests {
         let (answer, tries) = run((500.0, 8000.0, 0.03), |rate| rate < 1970.0);
         assert_eq!(answer, Answer::Found { holds: rate(1957.0), fails: rate(2000.0) });
         let rates: Vec<f64> = tries.iter().map(|(rate, _)| rate.per_second()).collect();
-        assert_eq!(rates, [500.0, 1000.0, 2000.0, 1414.0, 1682.0, 2000.0, 1834.0, 1915.0, 1957.0, 1957.0]);
+        assert_eq!(
+            rates,
+            [
+                500.0, 1000.0, 2000.0, 2000.0, 1000.0, 1414.0, 1414.0, 1682.0, 1682.0, 1834.0, 1834.0,
+                1915.0, 1915.0, 1957.0, 1957.0
+            ]
+        );
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct SearchSummary {
     pub fails_at_rps: Option<f64>,
     /// What kept that rate from holding it, in a sentence or two.
     pub limited_by: Option<String>,
+    /// What is doubtful about the answer, in a sentence.
+    pub doubt: Option<String>,
     /// The error that ended the search.
     pub error: Option<String>,
     /// Every rate tried, in order.
@@ -52,6 +54,9 @@ pub struct SearchFacts {
     pub step_s: f64,
     /// Seconds for which it is offered before that.
     pub warmup_s: f64,
+    /// Records per second that the open shards take in the long run; absent where that is not known, as of an
+    /// on-demand stream or of aggregated records.
+    pub capacity_rps: Option<f64>,
 }
 
 /// What came of a search.
@@ -80,7 +85,8 @@ pub struct Point {
     /// Whether the objective was held.
     pub held: bool,
     /// Whether it ended before its time, as nothing that could still come would have held the objective.
-    /// Its figures are of that moment: what still waited then is not in them.
+    /// Its figures are of that moment: what still waited then is not in them; its objective is as it would be
+    /// at best.
     pub ended_early: bool,
     /// Seconds for which it was measured.
     pub measured_s: f64,
@@ -105,10 +111,10 @@ pub struct Point {
 }
 
 impl Point {
-    /// The point of a run at `target`.
+    /// The point of a run at `target`. `at_best`: how the objective would be at best, of one that ended early.
     #[must_use]
-    pub fn new(target: Rate, run: &Summary, ended_early: bool) -> Self {
-        let figures = &run.figures;
+    pub fn new(target: Rate, run: &Summary, at_best: Option<Vec<ThresholdResult>>) -> Self {
+        let (figures, ended_early) = (&run.figures, at_best.is_some());
         Self {
             target_rps: target.per_second(),
             achieved_rps: figures.achieved_rps,
@@ -122,21 +128,22 @@ impl Point {
             throttled_ratio: figures.throttled_ratio,
             error_ratio: figures.error_ratio,
             dropped: figures.dropped,
-            objective: run.thresholds.clone(),
+            objective: at_best.unwrap_or_else(|| run.thresholds.clone()),
             limit: figures.limit.clone(),
         }
     }
 
     /// What it missed and what limited it, in a few words; empty if it held.
     fn missed(&self) -> String {
+        let at_best = if self.ended_early { "at best " } else { "" };
         let missed: Vec<String> = self
             .objective
             .iter()
             .filter(|condition| !condition.passed)
-            .map(|condition| format!("{} is {}", condition.expr, rounded(condition.value)))
+            .map(|condition| format!("{} is {at_best}{}", condition.expr, rounded(condition.value)))
             .collect();
         let early = if self.ended_early {
-            format!(" (ended after {:.1} s, past hope)", self.measured_s)
+            format!(" (ended early, after {:.1} s)", self.measured_s)
         } else {
             String::new()
         };
@@ -183,6 +190,7 @@ impl SearchSummary {
         summary.knee_rps = holds.map(Rate::per_second);
         summary.fails_at_rps = fails.map(Rate::per_second);
         let failed = |point: &&Point| Some(point.target_rps) == summary.fails_at_rps && !point.held;
+        summary.doubt = summary.doubt();
         summary.limited_by = summary.points.iter().rev().find(failed).map(Point::limited_by);
         summary
     }
@@ -203,9 +211,24 @@ impl SearchSummary {
             knee_rps: None,
             fails_at_rps: None,
             limited_by: None,
+            doubt: None,
             error,
             points,
         }
+    }
+
+    /// A short step ends before a load over the capacity shows.
+    fn doubt(&self) -> Option<String> {
+        /// What a knee may be off by: a step of 5 s shows more.
+        const OFF: f64 = 0.03;
+        let (knee, capacity) = (self.knee_rps?, self.facts.capacity_rps?);
+        (knee > capacity * (1.0 + OFF)).then(|| {
+            format!(
+                "The shards take {capacity} records/s in the long run. Steps of {} s are too short to show what is \
+                 over that; longer ones (--step-duration, --step-warmup) do.",
+                self.facts.step_s
+            )
+        })
     }
 
     /// The points by rising rate.
@@ -221,18 +244,20 @@ pub(crate) const HEADING: &str = "  offered/s    acked/s   p50 ms   p99 ms  p99.
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (response, service) = (self.response_time_ms, self.service_time_ms);
-        write!(
-            f,
-            "{:>11} {:>10.1} {:>8.1} {:>8.1} {:>9.1} {:>12.1} {:>8.2} %  ",
-            self.target_rps,
-            self.achieved_rps,
-            response.percentiles.p50,
-            response.percentiles.p99,
-            response.percentiles.p999,
-            service.percentiles.p99,
-            self.throttled_ratio * 100.0
-        )?;
+        write!(f, "{:>11}", self.target_rps)?;
+        if self.ended_early {
+            // What it was acked by then says nothing of what it would have come to.
+            let dash = "-";
+            write!(f, " {dash:>10} {dash:>8} {dash:>8} {dash:>9} {dash:>12} {dash:>10}  ")?;
+        } else {
+            let (response, service) = (self.response_time_ms.percentiles, self.service_time_ms.percentiles);
+            let throttled = self.throttled_ratio * 100.0;
+            write!(
+                f,
+                " {:>10.1} {:>8.1} {:>8.1} {:>9.1} {:>12.1} {throttled:>8.2} %  ",
+                self.achieved_rps, response.p50, response.p99, response.p999, service.p99
+            )?;
+        }
         if self.held { f.write_str("held") } else { write!(f, "MISSED {}", self.missed()) }
     }
 }
@@ -246,7 +271,7 @@ impl fmt::Display for SearchSummary {
         match self.verdict {
             Verdict::Found => writeln!(
                 f,
-                "knee        {}/s holds the objective, {}/s does not (both confirmed)",
+                "knee        {}/s holds the objective, {}/s does not (each tried twice at least)",
                 shown(self.knee_rps),
                 shown(self.fails_at_rps)
             )?,
@@ -263,7 +288,12 @@ impl fmt::Display for SearchSummary {
                 writeln!(f, "knee        not found: {}", self.error.as_deref().unwrap_or("an error"))?;
             }
         }
-        self.limited_by.as_ref().map_or(Ok(()), |text| writeln!(f, "limited by  {text}"))
+        for (name, text) in [("limited by", &self.limited_by), ("doubt     ", &self.doubt)] {
+            if let Some(text) = text {
+                writeln!(f, "{name}  {text}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -271,12 +301,12 @@ impl fmt::Display for SearchSummary {
 const WIDTH: f64 = 50.0;
 
 impl SearchSummary {
-    /// The curve of throughput against response time: a line for each point, its length the logarithm of
-    /// the time; to the median, on to the 99th percentile, and to the 99.9th.
+    /// The curve of throughput against response time: a line for each point that was offered to its end, its
+    /// length the logarithm of the time; to the median, on to the 99th percentile, and to the 99.9th.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to WIDTH
     fn write_curve(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut points = self.by_rate();
-        points.retain(|point| point.response_time_ms.count > 0);
+        points.retain(|point| point.response_time_ms.count > 0 && !point.ended_early);
         points.sort_by(|a, b| a.achieved_rps.total_cmp(&b.achieved_rps));
         let longest = points.iter().map(|point| point.response_time_ms.percentiles.p999).fold(1.0, f64::max);
         let decades = (longest * 10.0).log10().max(1.0);
@@ -316,4 +346,84 @@ fn shown(rate: Option<f64>) -> String {
 
 fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::SECOND;
+    use crate::observe::{About, Judge, LoadFacts, RunFacts, StoppedBy, Threshold};
+    use crate::producer::Snapshot;
+    use std::sync::Arc;
+
+    /// A point whose records took so many milliseconds.
+    fn point(target: &str, millis: u64, early: bool) -> Point {
+        let load = LoadFacts {
+            name: String::new(),
+            seed: 1,
+            stream: "s".into(),
+            constant_rps: None,
+            open_loop: true,
+        };
+        let facts = RunFacts {
+            run_id: "r".into(),
+            started_at: String::new(),
+            loads: vec![load],
+            about: About::default(),
+        };
+        let judge = Judge::new(vec![Threshold::parse("response_time_ms.p99 < 200").unwrap()], facts);
+        let mut seen = Snapshot::empty();
+        (seen.elapsed, seen.span, seen.scheduled) = (2 * SECOND, 2 * SECOND, 100);
+        seen.account.ledger.acked = 100;
+        seen.account.response_time.record(millis * 1_000_000, 100);
+        let run = judge.summary(&[Arc::new(seen)], StoppedBy::Schedule, None, None);
+        let at_best = early.then(|| {
+            vec![ThresholdResult { expr: "achieved_rps >= 99%".into(), value: 1700.0, passed: false }]
+        });
+        Point::new(target.parse().unwrap(), &run, at_best)
+    }
+
+    fn facts(step_s: f64) -> SearchFacts {
+        SearchFacts {
+            started_at: String::new(),
+            stream: "s".into(),
+            seed: 1,
+            objective: Vec::new(),
+            from_rps: 500.0,
+            to_rps: 4000.0,
+            precision: 0.01,
+            step_s,
+            warmup_s: 0.0,
+            capacity_rps: Some(1000.0),
+        }
+    }
+
+    #[test]
+    fn a_point_that_ended_early_has_no_figures_in_table_and_curve() {
+        let early = point("2000", 70, true);
+        assert!(!early.held && early.response_time_ms.count == 100);
+        let line = early.to_string();
+        assert!(line.starts_with("       2000          -        -        -"), "{line}");
+        assert!(
+            line.ends_with("MISSED achieved_rps >= 99% is at best 1700 (ended early, after 2.0 s)"),
+            "{line}"
+        );
+        let points = vec![point("500", 20, false), early, point("1000", 230, false)];
+        assert!(points[0].held && !points[2].held);
+        let (holds, fails) = ("500".parse().unwrap(), "1000".parse().unwrap());
+        let text = SearchSummary::answered(facts(5.0), Answer::Found { holds, fails }, points).to_string();
+        let curve: Vec<&str> =
+            text.lines().filter(|line| line.contains(" |=") || line.contains(" x=")).collect();
+        assert_eq!(curve.len(), 2, "{text}");
+        assert!(!text.contains("doubt"), "{text}");
+    }
+
+    #[test]
+    fn a_knee_over_the_capacity_is_doubted() {
+        let (holds, fails) = ("1090".parse().unwrap(), "1092".parse().unwrap());
+        let found = SearchSummary::answered(facts(1.0), Answer::Found { holds, fails }, Vec::new());
+        let told = "doubt       The shards take 1000 records/s in the long run. Steps of 1 s are too short";
+        assert!(found.to_string().contains(told), "{found}");
+        assert_eq!(found.verdict, Verdict::Found);
+    }
 }

@@ -22,8 +22,8 @@ enum Contents {
     Ticks,
     /// A template of the user's, which may name what the ticker record tells.
     Template(Box<Template>),
-    /// What a file held.
-    Replayed(Held),
+    /// What a file held, with partition keys or without.
+    Replayed { held: Held, bring_keys: bool },
 }
 
 impl Source {
@@ -40,11 +40,13 @@ impl Source {
         self
     }
 
-    /// Records that come from a file, at most `max_bytes` of them kept at a time; `keys` are for those that
-    /// bring none.
+    /// Records that come from a file, at most `max_bytes` of them kept at a time. `bring_keys`: whether they
+    /// have partition keys of their own; `keys` are for those that have none.
     #[must_use]
-    pub fn replayed(ticks: Ticks, keys: Keys, max_bytes: usize) -> Self {
-        Self::of(ticks, keys, Contents::Replayed(Held::new(max_bytes)))
+    pub fn replayed(ticks: Ticks, keys: Keys, bring_keys: bool, max_bytes: usize) -> Self {
+        let held = Held::new(max_bytes);
+        let contents = Contents::Replayed { held, bring_keys };
+        Self::of(ticks, keys, contents)
     }
 
     fn of(ticks: Ticks, keys: Keys, contents: Contents) -> Self {
@@ -69,21 +71,21 @@ impl Source {
     /// Keeps the next record of a file until it is forgotten; tells whether there was room.
     pub fn keep(&mut self, record: Replayed) -> bool {
         match &mut self.contents {
-            Contents::Replayed(held) => held.keep(record),
+            Contents::Replayed { held, .. } => held.keep(record),
             _ => false,
         }
     }
 
     /// Lets the next record of a file go by: it has its number, and is not kept.
     pub fn pass_over(&mut self) {
-        if let Contents::Replayed(held) = &mut self.contents {
+        if let Contents::Replayed { held, .. } = &mut self.contents {
             held.pass_over();
         }
     }
 
     /// Forgets record `n` of a file.
     pub fn forget(&mut self, n: u64) {
-        if let Contents::Replayed(held) = &mut self.contents {
+        if let Contents::Replayed { held, .. } = &mut self.contents {
             held.forget(n);
         }
     }
@@ -91,14 +93,14 @@ impl Source {
     /// What another copy of this source needs to write these records, besides their numbers.
     pub fn lend(&self, numbers: impl Iterator<Item = u64>) -> Lent {
         match &self.contents {
-            Contents::Replayed(held) => held.lend(numbers),
+            Contents::Replayed { held, .. } => held.lend(numbers),
             _ => Lent::default(),
         }
     }
 
     /// Takes what [`Source::lend`] gave for the records to be written next.
     pub fn borrow(&mut self, lent: &Lent) {
-        if let Contents::Replayed(held) = &mut self.contents {
+        if let Contents::Replayed { held, .. } = &mut self.contents {
             held.borrow(lent);
         }
     }
@@ -106,7 +108,7 @@ impl Source {
     /// The partition key that record `n` of a file brought, if it did.
     fn own_key(&self, n: u64) -> Option<&[u8]> {
         match &self.contents {
-            Contents::Replayed(held) => held.key(n),
+            Contents::Replayed { held, .. } => held.key(n),
             _ => None,
         }
     }
@@ -115,7 +117,7 @@ impl Source {
     #[must_use]
     pub fn shares_keys(&self) -> bool {
         self.key_count() > 0 && self.stamps != StampPlace::Key
-            || matches!(self.contents, Contents::Replayed(_))
+            || matches!(self.contents, Contents::Replayed { bring_keys: true, .. })
     }
 
     /// Sets when the run begins, in nanoseconds since 1970-01-01 UTC: intended starts count from it.
@@ -133,7 +135,7 @@ impl Source {
                 self.ticks.len(n, intended) + stamp
             }
             Contents::Template(template) => template.len(n, intended, &mut self.ticks),
-            Contents::Replayed(held) => held.payload(n).len(),
+            Contents::Replayed { held, .. } => held.payload(n).len(),
         }
     }
 
@@ -141,7 +143,7 @@ impl Source {
     #[must_use]
     pub fn failures(&self) -> (u64, Option<&TemplateError>) {
         match &self.contents {
-            Contents::Ticks | Contents::Replayed(_) => (0, None),
+            Contents::Ticks | Contents::Replayed { .. } => (0, None),
             Contents::Template(template) => (template.failures(), template.first_failure()),
         }
     }
@@ -161,6 +163,12 @@ impl Source {
     pub fn key_index(&self, n: u64) -> Option<usize> {
         let own = self.own_key(n).is_some() || self.stamps == StampPlace::Key;
         if own { None } else { self.keys.index(n, &self.ticks) }
+    }
+
+    /// Whether payloads are ticker records, which are JSON on one line.
+    #[must_use]
+    pub fn is_ticks(&self) -> bool {
+        matches!(self.contents, Contents::Ticks)
     }
 
     /// How many keys the records choose among; 0 if each has its own.
@@ -191,7 +199,7 @@ impl Source {
     #[must_use]
     pub fn places(&self, records: &[(u64, Nanos)], map: &ShardMap) -> [usize; LANES] {
         let mut places = [0; LANES];
-        if matches!(self.contents, Contents::Replayed(_)) {
+        if matches!(self.contents, Contents::Replayed { .. }) {
             for (place, &(n, intended)) in places.iter_mut().zip(records) {
                 *place = self.place(n, intended, map);
             }
@@ -221,7 +229,7 @@ impl Source {
     pub fn expected_shares(&self, map: &ShardMap) -> Option<Vec<f64>> {
         match self.contents {
             // Which keys come, the file knows.
-            Contents::Replayed(_) => None,
+            Contents::Replayed { bring_keys: true, .. } => None,
             _ => Some(self.keys.expected_shares(&self.ticks, map)),
         }
     }
@@ -236,7 +244,7 @@ impl Source {
                 }
             }
             Contents::Template(template) => template.write(n, intended, &mut self.ticks, out),
-            Contents::Replayed(held) => out.extend_from_slice(held.payload(n)),
+            Contents::Replayed { held, .. } => out.extend_from_slice(held.payload(n)),
         }
     }
 
@@ -255,7 +263,7 @@ impl Source {
         let payload = match &self.contents {
             Contents::Ticks => self.ticks.max_len(),
             Contents::Template(template) => template.max_len(),
-            Contents::Replayed(_) => return MAX_REPLAYED_BYTES,
+            Contents::Replayed { .. } => return MAX_REPLAYED_BYTES,
         };
         let stamp = if self.stamps == StampPlace::Body { Stamp::FIELD_LEN } else { 0 };
         let key = if self.stamps == StampPlace::Key { Stamp::LEN } else { self.keys.max_len() };

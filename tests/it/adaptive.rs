@@ -8,8 +8,8 @@ use tickgen::kinesis::protocol::{Form, StreamRef};
 use tickgen::kinesis::{Answer, EntryAnswer, EntryError, Shard, ShardId, ShardMap};
 use tickgen::load::{Arrivals, MILLISECOND, Nanos, Rate, SECOND, Schedule, Shape, Stride};
 use tickgen::producer::{
-    BatchBounds, Bounds, Engine, EngineConfig, Pace, Packing, Request, RetryPolicy, Room, ShardLimiting,
-    Snapshot, Wire,
+    BatchBounds, Bounds, Engine, EngineConfig, Limits, Pace, Packing, Request, RetryPolicy, Room,
+    ShardLimiting, ShardQuota, SharedLimits, Snapshot, Wire,
 };
 use tickgen::tick::{Draws, EventTime, Keys, Market, Source, Ticks, TimeZone};
 
@@ -26,13 +26,12 @@ impl Offer {
         Self { rps, begins: 0, payload_bytes: None }
     }
 
-    fn engine(self, seed: u64, shards: u64, span: Nanos, on_demand: bool) -> Engine {
+    fn engine(self, seed: u64, shards: u64, span: Nanos, limits: &Limits) -> Engine {
         let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
         let ticks = Ticks::new(seed, Market::Random, &["AMZN".to_owned()], self.payload_bytes, time).unwrap();
         let keys = Keys::new(&"uniform".parse().unwrap(), seed, &ticks);
         let source = Source::new(ticks, keys);
         let rate = Rate::from_thousandths(self.rps * 1000).unwrap();
-        let limiting = if on_demand { ShardLimiting::Auto } else { ShardLimiting::Adaptive };
         Engine::new(EngineConfig {
             stream: StreamRef::Name("s".into()),
             stream_place: 0,
@@ -42,7 +41,7 @@ impl Offer {
                 Schedule::new(Shape::constant(rate), Arrivals::Even, 0).until(span - self.begins),
             ),
             stride: Stride::WHOLE,
-            quota: limiting.quota(on_demand, 1, source.max_record_bytes()),
+            limits: limits.clone(),
             source,
             feed: None,
             witness: None,
@@ -106,11 +105,11 @@ fn share_out(
     mut stream: Stream,
     span: Nanos,
     seed: u64,
-    on_demand: bool,
+    limits: &Limits,
     mut look: impl FnMut(u64, &mut Stream, &[Snapshot]),
 ) {
     let shards = stream.map.shards().len() as u64;
-    let engine = |(seed, offer): (u64, &Offer)| offer.engine(seed, shards, span, on_demand);
+    let engine = |(seed, offer): (u64, &Offer)| offer.engine(seed, shards, span, limits);
     let mut engines: Vec<Engine> = (seed * 10..).zip(offers).map(engine).collect();
     let mut encoders: Vec<_> = engines.iter().map(Engine::encoder).collect();
     let draws = Draws::new(seed, 5);
@@ -142,6 +141,11 @@ fn share_out(
             look(now / SECOND, &mut stream, &snapshots);
         }
     }
+}
+
+/// What engines of several processes are limited by: each by itself.
+fn adaptive() -> Limits {
+    ShardLimiting::Adaptive.quota(false, true, 5_000).into()
 }
 
 fn stream(shards: u64, capacity: u64) -> Stream {
@@ -204,7 +208,7 @@ fn assert_shared(got: &Got, goodput: f64, told: &str) {
 fn three_engines_settle_near_the_capacity_they_share() {
     for seed in 1..=8 {
         let mut got = Got::default();
-        share_out(&[Offer::of(2000); 3], stream(4, 1), 61 * SECOND, seed, false, |_, _, snapshots| {
+        share_out(&[Offer::of(2000); 3], stream(4, 1), 61 * SECOND, seed, &adaptive(), |_, _, snapshots| {
             got = Got::at(snapshots);
         });
         assert_shared(&got, got.goodput() as f64 / (60.0 * 4_000.0), &format!("seed {seed}"));
@@ -217,7 +221,7 @@ fn bytes_are_shared_like_records() {
     let offer = Offer { payload_bytes: Some(4_000), ..Offer::of(525) };
     for seed in 1..=3 {
         let mut got = Got::default();
-        share_out(&[offer; 3], stream(4, 1), 61 * SECOND, seed, false, |_, _, snapshots| {
+        share_out(&[offer; 3], stream(4, 1), 61 * SECOND, seed, &adaptive(), |_, _, snapshots| {
             got = Got::at(snapshots);
         });
         assert_shared(&got, got.bytes as f64 / (60.0 * f64::from(4 << 20)), &format!("seed {seed}"));
@@ -229,7 +233,7 @@ fn a_third_engine_that_comes_late_gets_its_part() {
     let offers = [Offer::of(3000), Offer::of(3000), Offer { begins: 20 * SECOND, ..Offer::of(3000) }];
     for seed in 1..=3 {
         let mut got = Vec::new();
-        share_out(&offers, stream(4, 1), 121 * SECOND, seed, false, |_, _, snapshots| {
+        share_out(&offers, stream(4, 1), 121 * SECOND, seed, &adaptive(), |_, _, snapshots| {
             got.push(Got::at(snapshots));
         });
         let settled = got[120].since(&got[60]);
@@ -240,13 +244,21 @@ fn a_third_engine_that_comes_late_gets_its_part() {
 /// `--shard-limit auto` on an on-demand stream: nobody says what a shard takes, and it changes.
 #[test]
 fn engines_find_what_an_on_demand_stream_takes() {
+    let on_demand = ShardLimiting::Auto.quota(true, true, 5_000).into();
     let mut got = Vec::new();
-    share_out(&[Offer::of(6000); 2], stream(2, 2), 121 * SECOND, 4, true, |second, stream, snapshots| {
-        if second == 60 {
-            stream.capacity = 4;
-        }
-        got.push(Got::at(snapshots));
-    });
+    share_out(
+        &[Offer::of(6000); 2],
+        stream(2, 2),
+        121 * SECOND,
+        4,
+        &on_demand,
+        |second, stream, snapshots| {
+            if second == 60 {
+                stream.capacity = 4;
+            }
+            got.push(Got::at(snapshots));
+        },
+    );
     for (from, to, capacity) in [(20, 60, 4_000), (90, 120, 8_000)] {
         let settled = got[to].since(&got[from]);
         let goodput = settled.goodput() as f64 / ((to - from) * capacity) as f64;
@@ -254,10 +266,33 @@ fn engines_find_what_an_on_demand_stream_takes() {
     }
 }
 
+/// Loads of one run know their total: nothing has to be found, and the small one is not held up.
+#[test]
+fn engines_of_one_run_share_each_shards_limit() {
+    for seed in 1..=3 {
+        let shared = Limits::Shared(Arc::new(SharedLimits::new(ShardQuota::of_shard(1.0, 5_000))));
+        let offers = [Offer::of(2000), Offer::of(2000), Offer::of(200)];
+        let (mut got, mut p99, mut limits) = (Got::default(), 0, Vec::new());
+        share_out(&offers, stream(2, 1), 21 * SECOND, seed, &shared, |_, _, snapshots| {
+            got = Got::at(snapshots);
+            p99 = snapshots[2].account.response_time.histogram().value_at_quantile(0.99);
+            let all = Snapshot::sum(snapshots);
+            limits = all.account.shards.iter().map(|shard| shard.limit.unwrap()).collect();
+        });
+        let told = format!("seed {seed}: {got:?}, 99 % within {p99} us, {limits:?}");
+        assert!(got.goodput() >= 39_000 && got.throttled_ratio() < 0.005, "{told}");
+        assert!(got.accepted[0].abs_diff(got.accepted[1]) * 20 < got.accepted[0], "{told}");
+        // Of the 200 a second, but for those on their way; records of the others wait for seconds.
+        assert!(got.accepted[2] >= 3_950 && p99 < 150_000, "{told}");
+        // All together have what a shard takes, not three times of it.
+        assert!(limits.iter().all(|limit| (limit - 1000.0).abs() < 1e-6), "{told}");
+    }
+}
+
 /// A shard that stays open keeps its limit, new ones begin with the whole, closed ones have none.
 #[test]
 fn limits_through_a_reshard() {
-    let mut engine = Offer::of(8000).engine(1, 2, 100 * SECOND, false);
+    let mut engine = Offer::of(8000).engine(1, 2, 100 * SECOND, &adaptive());
     let mut now = 0;
     while engine.snapshot(now).account.throttled_entries < 40 {
         while let Some(request) = engine.poll(now) {

@@ -299,6 +299,7 @@ fn searches() -> [Value; 2] {
         precision: 0.01,
         step_s: 15.0,
         warmup_s: 2.0,
+        capacity_rps: Some(5.0),
     };
     let load = LoadFacts {
         name: String::new(),
@@ -316,7 +317,7 @@ fn searches() -> [Value; 2] {
     let judge = Judge::new(vec![Threshold::parse("acked > 0").unwrap()], run);
     let run = judge.summary(&[Arc::new(Snapshot::empty())], StoppedBy::Threshold, None, None);
     let rate: Rate = "100".parse().unwrap();
-    let points = vec![Point::new(rate, &run, true)];
+    let points = vec![Point::new(rate, &run, Some(run.thresholds.clone()))];
     let found = Answer::Found { holds: rate, fails: rate };
     let found = SearchSummary::answered(facts.clone(), found, points);
     let failed = SearchSummary::without_answer(facts, Verdict::Failed, Some("e".into()), Vec::new());

@@ -58,8 +58,13 @@ fn a_split_and_a_merge_under_load_lose_nothing_and_settle() {
         "achieved_rps > 1",
         "--threshold",
         "acked == 9000",
+        "--threshold",
+        "drills.max_changed_after_s < 5",
+        "--threshold",
+        "cost.usd < 1",
     ]);
     assert_eq!(code, 0, "{stderr}\n{summary:#}");
+    assert!(stderr.contains("threshold   held   drills.max_changed_after_s < 5 (is "), "{stderr}");
     assert_balanced(&summary);
     assert_eq!(violations(&summary_schema(), &summary, ""), [] as [String; 0]);
     let drills = summary["drills"].as_array().unwrap();
@@ -108,6 +113,13 @@ fn a_drill_needs_to_be_allowed() {
     assert_eq!((code, summary), (2, Value::Null), "{stderr}");
     assert!(stderr.contains("--drill at=1s merge: changes the stream itself: allow that with"), "{stderr}");
     assert!(stderr.contains("Nothing was sent"), "{stderr}");
+}
+
+#[test]
+fn a_threshold_on_drills_needs_one() {
+    let (code, _, stderr) = run(&["--threshold", "drills.max_settled_after_s < 5", "--records", "1"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("drills.max_settled_after_s < 5: needs a --drill"), "{stderr}");
 }
 
 #[test]
@@ -241,4 +253,18 @@ async fn a_change_that_is_not_permitted_names_the_permission() {
                  kinesis:MergeShards on the stream.";
     assert_eq!(summary["drills"][0]["error"], error);
     assert!(stderr.contains(error), "{stderr}");
+}
+
+/// A stream that never does it says why, and the run passes that on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_answer_to_a_failing_drill_is_told() {
+    let (wrap, _) = refusing("MergeShards", u64::MAX, "ResourceInUseException");
+    let flags = ["--rps", "200", "--duration", "4s", "--drill", "at=1s merge", "--quiet"];
+    let (code, summary, stderr, _) = drilled(2, 0, wrap, &flags).await;
+    assert_eq!(code, 1, "{stderr}");
+    let error = summary["drills"][0]["error"].as_str().unwrap();
+    assert!(error.starts_with("the run ended before the stream did it; its last answer: "), "{error}");
+    assert!(error.contains("so says the test"), "{error}");
+    // Quiet is not silent about a failure.
+    assert!(stderr.contains(&format!("error: --drill at=1s merge: {error}")), "{stderr}");
 }

@@ -13,8 +13,8 @@ use tickgen::kinesis::{
 };
 use tickgen::load::{Arrivals, MILLISECOND, Nanos, Rate, SECOND, Schedule, Shape, Stride};
 use tickgen::producer::{
-    BatchBounds, Bounds, Cause, Ending, EngineConfig, Pace, Packing, Producer, RetryPolicy, Room, Snapshot,
-    SteerError, Wire,
+    BatchBounds, Bounds, Cause, Ending, EngineConfig, Limits, Pace, Packing, Producer, RetryPolicy, Room,
+    Snapshot, SteerError, Wire,
 };
 use tickgen::tick::{EventTime, Keys, Market, Source, Ticks, TimeZone};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -117,7 +117,7 @@ fn config(records: u64) -> EngineConfig {
         witness: None,
         packing: Packing::Single,
         batch: BatchBounds { entries: 500, bytes: 1 << 20, linger: 10 * MILLISECOND },
-        quota: None,
+        limits: Limits::None,
         retry: RetryPolicy {
             record_ttl: 30 * SECOND,
             max_attempts: 100,

@@ -2,8 +2,9 @@
 //! told of it. Runs of the binary; counts and orders are judged, never durations.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{assert_balanced, run, tickgen};
+use crate::harness::{assert_balanced, run, signal, start, tickgen};
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 
 fn count(value: &Value, name: &str) -> u64 {
@@ -95,6 +96,41 @@ fn lines_go_to_a_file_and_keep_the_ledger() {
     std::fs::remove_file(to).unwrap();
 }
 
+/// Each line is a JSON value, whatever the payload is.
+#[test]
+fn lines_tell_payloads_as_json() {
+    let template = file("lines.txt", "record {{ n }},\n\"of {{ ticker }}\"");
+    let flags =
+        ["--records", "2", "--rps", "10", "--tickers", "AMZN", "--template", template.to_str().unwrap()];
+    let (code, text, stderr) = lines(&[&flags[..], &ANY_RATE[..]].concat());
+    assert_eq!(code, 0, "{stderr}");
+    let values: Vec<Value> = text.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(values, ["record 0,\n\"of AMZN\"", "record 1,\n\"of AMZN\""]);
+    std::fs::remove_file(template).unwrap();
+}
+
+/// A pipe that nobody reads does not keep a signal waiting.
+#[test]
+fn a_signal_ends_the_wait_for_a_reader() {
+    let pipe = std::env::temp_dir().join(format!("tickgen-loads-{}-pipe", std::process::id()));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for flag in ["--to", "--hdr-log"] {
+        let mut child =
+            start(&[flag, pipe.to_str().unwrap(), "--duration", "1s", "--admin-addr", "127.0.0.1:0"]);
+        // It listens for signals before it says so of its port, and opens files after that.
+        let (mut told, mut stderr) = (String::new(), BufReader::new(child.stderr.take().unwrap()));
+        stderr.read_line(&mut told).unwrap();
+        assert!(told.contains("admin server"), "{told}");
+        signal(&child, "TERM");
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        let (code, stderr) = (child.wait().unwrap().code(), rest);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("stopped before the load began; nothing was sent"), "{stderr}");
+    }
+    std::fs::remove_file(pipe).unwrap();
+}
+
 #[test]
 fn lines_and_a_stream_exclude_each_other() {
     for other in [&["--stream", "s"][..], &["--aggregate"], &["--shards", "4"], &["--summary", "-"]] {
@@ -164,6 +200,34 @@ fn a_replayed_file_is_sent_with_its_own_payloads_and_keys() {
     std::fs::remove_file(path).unwrap();
 }
 
+/// What is out of order is counted, and a unit that is given counts.
+#[test]
+fn times_that_go_back_are_told() {
+    let rows: String = [0, 40, 20, 30, 60].iter().map(|ms| format!("{{\"timestamp\": {ms}}}\n")).collect();
+    let path = file("back.ndjson", &rows);
+    let shape = format!("replay:{}", path.display());
+    let (code, text, stderr) =
+        lines(&[&["--shape", &shape, "--replay-unit", "ms"][..], &ANY_RATE[..]].concat());
+    assert_eq!((code, text.len()), (0, 5), "{stderr}");
+    assert!(stderr.contains("times go back") && stderr.contains("records=2"), "{stderr}");
+    // 60 ms and a mean gap; seconds, as so small numbers are by themselves, would take over a minute.
+    assert!(stderr.contains("over 0.1 s"), "{stderr}");
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Keys of the load's own are known, whatever the file holds.
+#[test]
+fn a_replayed_file_without_keys_has_known_shares_and_no_hot_key() {
+    let path = recorded("keyless.ndjson", |n| format!("\"n\": {n}"));
+    let shape = format!("replay:{}", path.display());
+    let (code, summary, stderr) = run(&[&["--shape", &shape, "--shards", "2"][..], &ANY_RATE[..]].concat());
+    assert_eq!(code, 0, "{stderr}");
+    let expected = summary["shards"].as_array().unwrap().iter().map(|shard| shard["expected"].as_f64());
+    assert_eq!(expected.collect::<Vec<_>>(), [Some(500.0), Some(500.0)], "{summary:#}");
+    assert_eq!(summary["hot_keys"], serde_json::json!([]));
+    std::fs::remove_file(path).unwrap();
+}
+
 #[test]
 fn a_csv_file_is_replayed_as_json_rows() {
     let rows: Vec<String> = (0..50).map(|n| format!("2026-11-22T18:54:00.{n:03}Z,\"a,{n}\"\n")).collect();
@@ -213,6 +277,10 @@ fn what_cannot_be_replayed_is_told_with_its_place() {
     assert_eq!(code, 1, "{stderr}");
     assert_balanced(&summary);
     assert!(stderr.contains("later.ndjson:2001: not JSON"), "{stderr}");
+    // Quiet is about progress and summary, not about what went wrong.
+    let (code, _, stderr) = run(&["--shape", &format!("replay:{}", path.display()), "--quiet"]);
+    let error = format!("error: {}:2001: not JSON", path.display());
+    assert!(code == 1 && stderr.starts_with(&error), "{stderr}");
     std::fs::remove_file(path).unwrap();
 }
 
@@ -303,6 +371,28 @@ fn loads_share_the_bounds() {
     let by: Vec<&str> =
         summary["limit"]["by"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
     assert!(by.contains(&"backlog_bound") && by.contains(&"shard_limit"), "{by:?}");
+    std::fs::remove_file(config).unwrap();
+}
+
+/// Loads of one stream keep within its capacity together.
+#[test]
+fn loads_share_the_limit_of_each_shard() {
+    let config = file(
+        "shares.toml",
+        "shards = 2\nduration = \"4s\"\ndrain-timeout = \"100ms\"\nquiet = true\n\
+         [[load]]\nname = \"a\"\nrps = 2000\n[[load]]\nname = \"b\"\nrps = 2000\n[[load]]\nname = \"small\"\nrps = 100\n",
+    );
+    let (code, summary, stderr) = run(&["--config", config.to_str().unwrap()]);
+    assert_eq!(code, 99, "{stderr}");
+    assert_balanced(&summary);
+    for shard in summary["shards"].as_array().unwrap() {
+        assert!((shard["limit_rps"].as_f64().unwrap() - 1_000.0).abs() < 0.1, "{shard}");
+    }
+    // A busy machine sends in bunches; adaptive limits, one for each load, had a tenth throttled.
+    assert!(summary["throttled_ratio"].as_f64() < Some(0.03), "{summary:#}");
+    let acked = |name: &str| count(&summary["loads"][name], "acked");
+    assert!(acked("a").abs_diff(acked("b")) * 10 < acked("a"), "{} {}", acked("a"), acked("b"));
+    assert!(acked("small") > 360, "{}", acked("small"));
     std::fs::remove_file(config).unwrap();
 }
 
@@ -469,6 +559,27 @@ fn a_missed_threshold_can_end_the_run() {
     let (code, _, stderr) = run(&["--abort-on-threshold", "30s"]);
     assert_eq!(code, 2, "{stderr}");
     assert!(stderr.contains("expected after=TIME"), "{stderr}");
+}
+
+/// The rate of a run under way is judged by what should be acked by now, and told as it is.
+#[test]
+fn a_rate_that_is_not_held_can_end_the_run() {
+    let flags = ["--rps", "3000", "--duration", "60s", "--shards", "1", "--drain-timeout", "100ms"];
+    let (code, summary, stderr) = run(&[&flags[..], &["--abort-on-threshold", "after=1s"]].concat());
+    assert_eq!(code, 99, "{stderr}");
+    assert_eq!(summary["stopped_by"], "threshold");
+    let missed = &summary["thresholds"].as_array().unwrap().last().unwrap();
+    assert_eq!((&missed["expr"], &missed["passed"]), (&"achieved_rps >= 99%".into(), &false.into()));
+    // The shard takes 1,000 records a second; nothing is added for those on their way.
+    assert!(missed["value"].as_f64() <= Some(1_050.0), "{missed}");
+    assert!(summary["schedule_s"].as_f64() < Some(30.0), "{summary:#}");
+}
+
+#[test]
+fn a_load_that_offers_nothing_yet_misses_no_rate() {
+    let flags = ["--shape", "stages:0,0/2s,400/0s,400/1s", "--abort-on-threshold", "after=1s"];
+    let (_, summary, stderr) = run(&flags);
+    assert_eq!((&summary["stopped_by"], count(&summary, "acked")), (&"schedule".into(), 400), "{stderr}");
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub(crate) async fn serve_wrapped(
 }
 
 /// Carries out a control operation and waits for the stream to be active again.
-async fn call(store: &Store, operation: Operation, input: Value) {
+pub(crate) async fn call(store: &Store, operation: Operation, input: Value) {
     dispatch(store, operation, input).await.unwrap();
     while store.get_stream(STREAM).await.unwrap().stream_status != ferrokinesis::types::StreamStatus::Active {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -13,8 +13,8 @@ use tickgen::load::{
     Arrivals, Curve, MILLISECOND, Nanos, Piece, Rate, SECOND, Schedule, Shape, Starts, Stride,
 };
 use tickgen::producer::{
-    AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Offered, Pace, Packing, Request, RetryPolicy,
-    Room, ShardQuota, Snapshot, Wire, Witness,
+    AggregateSize, BatchBounds, Bounds, Engine, EngineConfig, Limits, Offered, Pace, Packing, Request,
+    RetryPolicy, Room, ShardQuota, Snapshot, Wire, Witness,
 };
 use tickgen::tick::{
     Draws, EventTime, Fed, Feed, Keys, Market, Replayed, Source, StampPlace, Ticks, TimeZone,
@@ -132,7 +132,7 @@ fn source(scenario: &Scenario) -> Source {
     let ticks = Ticks::new(scenario.seed, Market::Random, &tickers, None, time).unwrap();
     let keys = Keys::new(&scenario.keys.parse().unwrap(), scenario.seed, &ticks);
     if scenario.drive == Drive::Replay {
-        return Source::replayed(ticks, keys, 20_000);
+        return Source::replayed(ticks, keys, true, 20_000);
     }
     let stamps =
         if ["uniform", "per-shard"].contains(&scenario.keys) { StampPlace::Key } else { StampPlace::Body };
@@ -209,7 +209,7 @@ fn engine(scenario: &Scenario, room: &Arc<Room>, told: Told) -> Engine {
         witness: Some(Box::new(told)),
         packing,
         batch: BatchBounds { entries: 500, bytes: 100_000, linger: 10 * MILLISECOND },
-        quota: scenario.limit.then(|| ShardQuota::of_shard(1.0, 4_000)),
+        limits: scenario.limit.then(|| ShardQuota::of_shard(1.0, 4_000)).into(),
         retry: RetryPolicy {
             record_ttl: scenario.ttl_millis * MILLISECOND,
             max_attempts: scenario.attempts,
@@ -654,7 +654,7 @@ fn engine_with_stride(scenario: &Scenario, stride: Stride) -> Engine {
         witness: None,
         packing: Packing::Single,
         batch: BatchBounds { entries: 500, bytes: 100_000, linger: 10 * MILLISECOND },
-        quota: None,
+        limits: Limits::None,
         retry: RetryPolicy { record_ttl: SECOND, max_attempts: 3, backoff: 1, max_backoff: 1 },
         room: Arc::new(Room::new(Bounds {
             backlog: scenario.backlog,

@@ -1,9 +1,7 @@
 use crate::kinesis::ShardMap;
 use crate::kinesis::protocol::StreamRef;
 use crate::load::{Nanos, Stride};
-use crate::producer::{
-    BatchBounds, Entry, Pace, Packing, Record, RetryPolicy, Room, ShardQuota, Wire, Witness,
-};
+use crate::producer::{BatchBounds, Entry, Limits, Pace, Packing, Record, RetryPolicy, Room, Wire, Witness};
 use crate::tick::{Feed, Lent, Source};
 use std::sync::Arc;
 
@@ -32,8 +30,8 @@ pub struct EngineConfig {
     pub packing: Packing,
     /// When a batch leaves.
     pub batch: BatchBounds,
-    /// What each shard may take; `None`: no limit.
-    pub quota: Option<ShardQuota>,
+    /// What each shard may take.
+    pub limits: Limits,
     /// When failed records are sent again.
     pub retry: RetryPolicy,
     /// How much is kept at most, by all engines of the run.
@@ -66,6 +64,8 @@ pub struct Request {
     pub(in crate::producer) entries: Vec<Entry>,
     // Records that cannot be made from their number.
     pub(in crate::producer) lent: Lent,
+    // When it left the engine, to be written.
+    pub(super) left: Nanos,
     /// When the attempt began.
     pub(in crate::producer) sent: Nanos,
     // The room that it takes, which is settled before its body is written.

@@ -12,6 +12,8 @@ impl Engine {
     pub fn settle(&mut self, request: Request, answer: Answer, now: Nanos) {
         self.room.return_requests(1, request.room);
         self.last_answer = now;
+        self.account.writing += request.sent - request.left;
+        self.account.answering += now.saturating_sub(request.sent);
         self.in_flight.requests -= 1;
         self.in_flight.bytes -= request.room;
         self.in_flight.records -= request.records.len() as u64;

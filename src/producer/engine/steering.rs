@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::load::Nanos;
-use crate::producer::{Offered, ShardQuota, SteerAction, Steered};
+use crate::producer::{Limits, Offered, SteerAction, Steered};
 use std::sync::Arc;
 
 impl Engine {
@@ -33,9 +33,9 @@ impl Engine {
         }
     }
 
-    /// From now on each shard may take so much; `None`: without a limit.
-    pub fn set_quota(&mut self, quota: Option<ShardQuota>) {
-        self.backlog.set_quota(quota);
+    /// From now on each shard may take so much.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.backlog.set_limits(limits);
     }
 
     /// Whether the schedule stands still.
