@@ -194,7 +194,7 @@ settings! {
         Verify "verify" = "false", "BOOL";
             "Read the stream back while the load runs, and fail (exit 98) unless every acked record arrived"
         VerifyWait "verify-wait" = "10s", "TIME";
-            "Longest wait after the load for acked records that have not been read yet"
+            "Longest wait after the load while nothing comes of what is still to be read"
         Consumer "consumer" = "polling", "polling|fan-out";
             "How the stream is read back: by GetRecords, or as a registered consumer with a throughput of its own, which costs extra"
     }

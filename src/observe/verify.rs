@@ -5,7 +5,7 @@ use std::fmt;
 /// What reading the stream back proved. Counts are user records.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct VerifySummary {
-    /// Records that the stream said it stored: those that arrived, and the lost ones.
+    /// Records that the stream said it stored: those that arrived, the lost and the unread ones.
     pub acked: u64,
     /// Records of this run that arrived, whole; each is counted once.
     pub delivered: u64,
@@ -15,6 +15,9 @@ pub struct VerifySummary {
     pub lost: u64,
     /// Which, by rising number; the first 1000 ranges of each load.
     pub lost_ranges: Vec<LostRange>,
+    /// Acked records that were not seen in what was read; not all was.
+    #[serde(default)]
+    pub unread: u64,
     /// Copies beyond the first of each record.
     pub duplicated: u64,
     /// Records that have such copies.
@@ -255,9 +258,10 @@ impl VerifySummary {
 impl fmt::Display for VerifySummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proof = if self.proves() { "proved " } else { "NOT PROVED" };
+        let unread = if self.unread > 0 { format!(" - {} not read", self.unread) } else { String::new() };
         writeln!(
             f,
-            "{proof:<10}  {:>12} delivered = {} acked - {} lost + {} not acked",
+            "{proof:<10}  {:>12} delivered = {} acked - {} lost{unread} + {} not acked",
             self.delivered, self.acked, self.lost, self.delivered_unacked
         )?;
         writeln!(

@@ -6,19 +6,16 @@ use super::{RunError, Stops, engines, unix};
 use crate::kinesis::protocol::{Form, StreamRef};
 use crate::kinesis::{Client, ClientConfig, Position, Reach, ReadMarks, Registrations};
 use crate::load::{Nanos, SECOND};
-use crate::observe::{CountedSummary, Settled, VERIFY_SCHEMA_VERSION, VerifyReport, VerifySummary};
+use crate::observe::{CountedSummary, Settled, VERIFY_SCHEMA_VERSION, VerifyReport};
 use crate::plan::{LoadPlan, RunKnown, VerifyPlan};
 use crate::tick::StampPlace;
-use crate::verify::{Consumer, Index, Manifest, Proof};
+use crate::verify::{CLOCKS, Consumer, Index, Manifest, Proof, When};
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::sleep;
 
 /// How often it is looked whether the run has written its summary.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// How far the stream's clock may be behind the run's: records are read from so long before its start.
-const CLOCKS: Nanos = 300 * SECOND;
 
 /// Looks what arrived of a run.
 ///
@@ -54,14 +51,16 @@ async fn look(
     } else {
         let streams = known.streams(plan)?;
         let read = streams.iter().map(StreamRef::as_str).collect::<Vec<_>>().join(",");
-        let (proof, error) = tokio::select! {
-            read = read_streams(plan, &streams, known.proof, known.start_unix, unix(now), registrations) => read?,
+        let consumer = tokio::select! {
+            consumer = consumer(plan, &streams, known.start_unix, unix(now), registrations) => consumer?,
             () = stops.next() => return Err(RunError::Unread),
         };
+        let when = When::Over { ended_unix: known.ended_unix };
+        let (proof, error) = consumer.prove(known.proof, when, plan.read_back.wait, stops.next()).await;
         (proof, error, read, None)
     };
     let verify = match plan.run {
-        RunKnown::Summary(_) => Settled::Proved(Box::new(VerifySummary { error, ..proof.summary() })),
+        RunKnown::Summary(_) => Settled::Proved(Box::new(proof.summary(error))),
         RunKnown::Id(_) => Settled::Counted(Box::new(CountedSummary { error, ..proof.counted() })),
     };
     let mut report = VerifyReport {
@@ -85,6 +84,7 @@ struct Known {
     proof: Proof,
     // When it began, if that is known.
     start_unix: Option<Nanos>,
+    ended_unix: Option<Nanos>,
     // Of each load, one more than the highest number; none are known of a run that is known by its id.
     numbers: Vec<u64>,
     streams: Vec<Option<String>>,
@@ -96,6 +96,7 @@ struct Known {
 struct SummaryFile {
     run_id: String,
     tickgen_version: String,
+    elapsed_s: f64,
     manifest: Manifest,
 }
 
@@ -106,6 +107,7 @@ impl Known {
                 run: *run,
                 proof: Proof::by_id(*run),
                 start_unix: None,
+                ended_unix: None,
                 numbers: Vec::new(),
                 streams: Vec::new(),
                 stamps: Vec::new(),
@@ -119,7 +121,7 @@ impl Known {
     }
 
     fn of(summary: SummaryFile) -> Result<Self, String> {
-        let SummaryFile { run_id, tickgen_version, manifest } = summary;
+        let SummaryFile { run_id, tickgen_version, elapsed_s, manifest } = summary;
         let own = env!("CARGO_PKG_VERSION");
         if tickgen_version != own {
             return Err(format!(
@@ -158,6 +160,9 @@ impl Known {
             run,
             proof,
             start_unix: Some(start_unix),
+            ended_unix: Duration::try_from_secs_f64(elapsed_s)
+                .ok()
+                .and_then(|elapsed| start_unix.checked_add(u64::try_from(elapsed.as_nanos()).ok()?)),
             numbers: manifest.loads.iter().map(|load| load.numbers).collect(),
             streams: manifest.loads.iter().map(|load| load.stream.clone()).collect(),
             stamps: manifest.loads.iter().map(|load| load.stamp).collect(),
@@ -216,15 +221,14 @@ async fn read_summary(file: &Path) -> Result<SummaryFile, RunError> {
     }
 }
 
-/// Reads streams from before the run to their tips.
-async fn read_streams(
+/// What reads streams from before the run.
+async fn consumer(
     plan: &VerifyPlan,
     streams: &[StreamRef],
-    proof: Proof,
     start_unix: Option<Nanos>,
     now_unix: Nanos,
     registrations: &Registrations,
-) -> Result<(Proof, Option<String>), RunError> {
+) -> Result<Consumer, RunError> {
     let mut readers = Vec::new();
     for stream in streams {
         let reach = Reach::Aws {
@@ -255,6 +259,5 @@ async fn read_streams(
         readers.push(reader(&client, &info, plan.read_back, registrations).await?);
     }
     let from = start_unix.map_or(Position::Oldest, |start| Position::Time(start.saturating_sub(CLOCKS)));
-    let consumer = Consumer::begin(readers, from, now_unix, ReadMarks::default()).await?;
-    Ok(consumer.prove(proof, None, plan.read_back.wait).await)
+    Ok(Consumer::begin(readers, from, now_unix, ReadMarks::default()).await?)
 }

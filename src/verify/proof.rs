@@ -232,26 +232,36 @@ impl Proof {
         self.loads.iter().map(|load| load.missing).sum()
     }
 
-    /// What is proved.
+    /// How many records have arrived so far; each is counted once.
     #[must_use]
-    pub fn summary(&self) -> VerifySummary {
+    pub fn delivered(&self) -> u64 {
+        self.loads.iter().map(|load| load.delivered.len()).sum()
+    }
+
+    /// What is proved. `error`: why not all was read. What is missing may then be there, so that nothing is
+    /// called lost.
+    #[must_use]
+    pub fn summary(&self, error: Option<String>) -> VerifySummary {
         let sum = |count: fn(&LoadProof) -> u64| self.loads.iter().map(count).sum();
-        let delivered: u64 = sum(|load| load.delivered.len());
+        let delivered = self.delivered();
         let acked: u64 = sum(|load| load.acked.len());
-        let lost: u64 = sum(|load| load.missing);
+        let missing = self.missing();
+        let (lost, unread) = if error.is_some() { (0, missing) } else { (missing, 0) };
+        let lost_ranges = |of: &LoadProof| if lost > 0 { of.lost() } else { Vec::new() };
         VerifySummary {
             acked,
             delivered,
-            delivered_unacked: delivered - (acked - lost),
+            delivered_unacked: delivered - (acked - missing),
             lost,
-            lost_ranges: self.loads.iter().flat_map(LoadProof::lost).collect(),
+            lost_ranges: self.loads.iter().flat_map(lost_ranges).collect(),
+            unread,
             duplicated: sum(|load| load.copies),
             duplicated_records: sum(|load| load.repeated.len()),
             out_of_order: sum(|load| load.out_of_order),
             corrupted: sum(|load| load.corrupted),
             foreign: self.foreign,
             waterfall: self.waterfall.summary(),
-            error: None,
+            error,
         }
     }
 
@@ -260,7 +270,7 @@ impl Proof {
     pub fn counted(&self) -> CountedSummary {
         let sum = |count: fn(&LoadProof) -> u64| self.loads.iter().map(count).sum();
         CountedSummary {
-            delivered: sum(|load| load.delivered.len()),
+            delivered: self.delivered(),
             duplicated: sum(|load| load.copies),
             duplicated_records: sum(|load| load.repeated.len()),
             foreign: self.foreign,
@@ -392,7 +402,7 @@ mod tests {
                 let (key, data) = stored(&mut other, n as u64);
                 read(&mut proof, &key, &data);
             }
-            let summary = proof.summary();
+            let summary = proof.summary(None);
             let count = |is: fn(&Fate) -> bool| fates.iter().filter(|fate| is(fate)).count() as u64;
             prop_assert_eq!(summary.acked, count(|f| f.0));
             prop_assert_eq!(summary.delivered, count(|f| f.1 > 0));
@@ -419,7 +429,7 @@ mod tests {
             let (key, data) = stored(&mut own, n);
             read(&mut proof, &key, &data);
         }
-        let summary = proof.summary();
+        let summary = proof.summary(None);
         assert_eq!((summary.out_of_order, summary.duplicated, summary.delivered), (2, 1, 6));
     }
 
@@ -448,7 +458,7 @@ mod tests {
         let last = packed.len() - 1;
         packed[last] ^= 1;
         read(&mut proof, "a", &packed);
-        let summary = proof.summary();
+        let summary = proof.summary(None);
         assert_eq!((summary.delivered, summary.foreign, summary.corrupted), (3, 3, 0));
     }
 

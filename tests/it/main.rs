@@ -4,6 +4,7 @@
 mod adaptive;
 mod cli;
 mod control;
+mod crowd;
 mod docs;
 mod drill;
 mod embedded;
