@@ -166,7 +166,9 @@ impl Proof {
         let same = |made: &[u8], made_key: &[u8]| made == data && made_key == key;
         let Some(stamp) = self.settle(stamp, same) else { return };
         let Some(of) = self.loads.get_mut(usize::from(stamp.load)) else { return };
-        let key = of.source.as_ref().and_then(|source| source.key_index(stamp.n));
+        // Records that an explicit hash key places have one partition key and no order: they are on all shards.
+        let ordered = of.source.as_ref().filter(|source| !source.explicit());
+        let key = ordered.and_then(|source| source.key_index(stamp.n));
         if let Some(next) = key.and_then(|key| of.next_of_key.get_mut(key)) {
             of.out_of_order += u64::from(stamp.n < *next);
             *next = (*next).max(stamp.n + 1);
@@ -431,6 +433,34 @@ mod tests {
         }
         let summary = proof.summary(None);
         assert_eq!((summary.out_of_order, summary.duplicated, summary.delivered), (2, 1, 6));
+    }
+
+    /// Their one key is on every shard, and each shard is read at its own pace.
+    #[test]
+    fn records_that_are_placed_have_no_order() {
+        let mut proof = proof("per-shard", StampPlace::Body);
+        let mut own = source("per-shard", StampPlace::Body, 7, 0);
+        for n in [0, 4, 8, 1, 5, 9] {
+            let (key, data) = stored(&mut own, n);
+            read(&mut proof, &key, &data);
+        }
+        let summary = proof.summary(None);
+        assert_eq!((summary.out_of_order, summary.delivered), (0, 6));
+    }
+
+    /// What was not seen is not lost where not all was read.
+    #[test]
+    fn what_was_not_read_is_not_lost() {
+        let mut proof = proof("uniform", StampPlace::Key);
+        let mut own = source("uniform", StampPlace::Key, 7, 0);
+        proof.acked(0, &[0, 1, 2], 1, 2);
+        let (key, data) = stored(&mut own, 1);
+        read(&mut proof, &key, &data);
+        let summary = proof.summary(Some("broken off".to_owned()));
+        assert_eq!((summary.delivered, summary.lost, summary.unread), (1, 0, 2));
+        assert!(summary.lost_ranges.is_empty() && !summary.proves());
+        let summary = proof.summary(None);
+        assert_eq!((summary.lost, summary.unread, summary.lost_ranges.len()), (2, 0, 2));
     }
 
     #[test]

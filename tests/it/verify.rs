@@ -3,6 +3,7 @@
 
 use crate::docs::{report_schema, violations};
 use crate::harness::{Stored, assert_balanced, finished, run, signal, start};
+use crate::prove::run_beside;
 use crate::reshard::{STREAM, serve_wrapped};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -219,11 +220,14 @@ fn every_kind_of_key_and_load_is_proved() {
         &["--keys", "fixed:k", "--payload-bytes", "300"],
         &["--keys", "per-shard"],
         &["--keys", "per-shard", "--aggregate"],
+        &["--keys", "per-shard", "--stamp", "body"],
         &["--template", template, "--aggregate"],
         &["--stamp", "body"],
         &["--payload-bytes", "4KiB", "--embedded-bytes", "1MiB"],
     ] {
         let mut all = vec!["--rps", "800", "--duration", "2s", "--shards", "4", "--verify"];
+        // Requests that are under way together may overtake each other.
+        all.extend(["--max-requests", "1"]);
         all.extend(["--threshold", "achieved_rps > 1"]);
         all.extend(flags);
         let (code, summary, stderr) = run(&all);
@@ -231,6 +235,10 @@ fn every_kind_of_key_and_load_is_proved() {
         let verify = &summary["verify"];
         let counts = ["delivered", "lost", "duplicated", "corrupted", "foreign"];
         assert_eq!(counts.map(|name| count(verify, name)), [1_600, 0, 0, 0, 0], "{flags:?}: {verify:#}");
+        assert!(
+            count(verify, "out_of_order") <= count(&summary, "retried_entries"),
+            "{flags:?}: {summary:#}"
+        );
     }
 }
 
@@ -312,6 +320,38 @@ fn a_resharded_stream_is_proved() {
     let verify = &summary["verify"];
     let counts = ["delivered", "lost", "duplicated", "corrupted", "foreign"];
     assert_eq!(counts.map(|name| count(verify, name)), [24_000, 0, 0, 0, 0], "{verify:#}");
+}
+
+/// Read when both are full, children that were begun before their parents' end would mix with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn children_are_read_after_their_parents() {
+    let (_, url) = serve_wrapped(4, 0, |app| app).await;
+    let load = ["--stream", STREAM, "--rps", "1000", "--duration", "5s", "--max-requests", "1"];
+    let keys = ["--keys", "ticker", "--tickers", "200", "--stamp", "body"];
+    let drills = ["--allow-drill", "--drill", "at=1s split=hottest", "--drill", "at=3s merge"];
+    let more = ["--threshold", "achieved_rps > 1"];
+    let (code, summary, stderr) = run_beside(&[&load[..], &keys, &drills, &more, &at(&url)].concat()).await;
+    assert_eq!(code, 0, "{stderr}");
+    let (code, report) = tokio::task::spawn_blocking(move || {
+        let (code, report) = verified_afterwards(&summary, &url);
+        assert!(count(&report, "verify.out_of_order") <= count(&summary, "retried_entries"), "{report:#}");
+        (code, report)
+    })
+    .await
+    .unwrap();
+    assert_eq!((code, count(&report, "verify.delivered")), (0, 5_000), "{report:#}");
+}
+
+/// What was throttled comes later than what was sent after it, and nothing else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_was_sent_again_is_out_of_order() {
+    let (_, url) = serve_wrapped(2, 0, |app| app).await;
+    let load = ["--stream", STREAM, "--rps", "2600", "--duration", "3s", "--max-requests", "1", "--verify"];
+    let more = ["--shard-limit", "none", "--keys", "ticker", "--threshold", "achieved_rps > 1"];
+    let (code, summary, stderr) = run_beside(&[&load[..], &more, &at(&url)].concat()).await;
+    assert_eq!(code, 0, "{stderr}");
+    let (late, again) = (count(&summary, "verify.out_of_order"), count(&summary, "retried_entries"));
+    assert!(0 < late && late <= again, "{late} of {again}: {summary:#}");
 }
 
 #[test]
