@@ -78,7 +78,7 @@ impl fmt::Display for ConfigError {
         let Some(Raw { texts, source }) = raw else {
             return write!(f, "{name}: {problem}");
         };
-        let value = texts.join(", ");
+        let value = texts.iter().map(|text| without_credentials(text)).collect::<Vec<_>>().join(", ");
         match source {
             Source::Flag => {
                 let flag = Key::named(name).map_or(name.as_str(), |key| key.setting().flag());

@@ -19,6 +19,6 @@ pub use index::{Index, IndexError};
 pub use lineage::Lineage;
 pub use manifest::{AckBook, Manifest, ManifestLoad, Noting};
 pub use proof::{Arrived, Proof};
-pub use searchable::{Searchable, Span};
+pub use searchable::{Part, Searchable, Span, pages};
 pub use turn::Reader;
 pub use waterfall::Waterfall;

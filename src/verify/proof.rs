@@ -119,6 +119,16 @@ impl Proof {
         sources.map(Source::max_record_bytes).max().unwrap_or(0)
     }
 
+    /// Takes nothing as read, so that documents can be read again.
+    pub fn forget_documents(&mut self) {
+        self.foreign = 0;
+        for load in &mut self.loads {
+            let fresh = LoadProof::new(std::mem::take(&mut load.name), load.source.take());
+            let acked = std::mem::take(&mut load.acked);
+            *load = LoadProof { missing: acked.len(), acked, ..fresh };
+        }
+    }
+
     /// Notes documents that are not of the run.
     pub fn foreign_documents(&mut self, documents: u64) {
         self.foreign += documents;
@@ -446,6 +456,22 @@ mod tests {
         }
         let summary = proof.summary(None);
         assert_eq!((summary.out_of_order, summary.delivered), (0, 6));
+    }
+
+    #[test]
+    fn documents_that_are_read_again_are_no_copies() {
+        let mut proof = proof("uniform", StampPlace::Body);
+        let mut own = source("uniform", StampPlace::Body, 7, 0);
+        proof.acked(0, &[0, 1], 1, 2);
+        for _ in 0..2 {
+            proof.forget_documents();
+            for n in [0, 0, 1] {
+                proof.read_document(&serde_json::from_slice(&stored(&mut own, n).1).unwrap());
+            }
+            proof.read_document(&Value::Null);
+            let summary = proof.summary(None);
+            assert_eq!((summary.delivered, summary.duplicated, summary.lost, summary.foreign), (2, 1, 0, 1));
+        }
     }
 
     /// What was not seen is not lost where not all was read.
