@@ -17,6 +17,7 @@ mod otlp;
 mod peers;
 mod prometheus;
 mod prove;
+mod proxy;
 mod report;
 mod reshard;
 mod search;

@@ -4,6 +4,7 @@
 use crate::docs::{report_schema, violations};
 use crate::harness::{Stored, assert_balanced, finished, run, signal, start};
 use crate::prove::run_beside;
+use crate::proxy::{Meddling, Proxy};
 use crate::reshard::{STREAM, serve_wrapped};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -27,7 +28,7 @@ pub(crate) fn count(summary: &Value, name: &str) -> u64 {
 }
 
 /// The numbers that the summary says are lost.
-fn lost(summary: &Value) -> BTreeSet<u64> {
+pub(crate) fn lost(summary: &Value) -> BTreeSet<u64> {
     let ranges = summary["verify"]["lost_ranges"].as_array().expect("lost_ranges");
     ranges.iter().flat_map(|range| count(range, "first")..=count(range, "last")).collect()
 }
@@ -320,6 +321,41 @@ fn a_resharded_stream_is_proved() {
     let verify = &summary["verify"];
     let counts = ["delivered", "lost", "duplicated", "corrupted", "foreign"];
     assert_eq!(counts.map(|name| count(verify, name)), [24_000, 0, 0, 0, 0], "{verify:#}");
+}
+
+/// What the server stored before the connection was cut is stored again, and counted; so it is told by who
+/// reads the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_cut_after_the_server_took_them_make_duplicates() {
+    for flags in [&["--stamp", "key"][..], &["--aggregate"]] {
+        let (store, url) = serve_wrapped(8, 0, |app| app).await;
+        let proxy = Proxy::before(&url, Meddling { cut: Some(7), ..Meddling::default() }).await;
+        let load = ["--stream", STREAM, "--rps", "1000", "--duration", "2s", "--verify"];
+        let load = [&load[..], flags, &at(&proxy.url), &["--threshold", "achieved_rps > 1"]].concat();
+        let (code, summary, stderr) = run_beside(&load).await;
+        assert_eq!(code, 0, "{stderr}");
+        let (cuts, stored) = proxy.cut();
+        let read = crate::reshard::read(&store).await;
+        assert!(cuts > 5 && stored > 0, "{cuts} cuts");
+        let verify = &summary["verify"];
+        let names = ["acked", "delivered", "lost", "unread", "duplicated", "corrupted", "foreign"];
+        let counts = names.map(|name| count(verify, name));
+        assert_eq!(counts, [2_000, 2_000, 0, 0, stored, 0, 0], "{flags:?}: {verify:#}");
+        assert_eq!((read.user_records, read.distinct), (2_000 + stored, 2_000));
+        assert!(stored <= count(&summary, "possible_duplicates"), "{summary:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_a_reader_is_not_given_are_lost() {
+    let (_, url) = serve_wrapped(4, 0, |app| app).await;
+    let hide: fn(u64) -> bool = |n| n % 100 >= 97;
+    let proxy = Proxy::before(&url, Meddling { hide: Some(hide), ..Meddling::default() }).await;
+    let load = ["--stream", STREAM, "--rps", "500", "--records", "500", "--verify", "--verify-wait", "1s"];
+    let (code, summary, stderr) = run_beside(&[&load[..], &at(&proxy.url)].concat()).await;
+    assert_eq!((code, count(&summary, "verify.lost")), (98, 15), "{stderr}");
+    assert_eq!(lost(&summary), (0..500).filter(|&n| hide(n)).collect::<BTreeSet<u64>>());
+    assert_eq!(summary["verify"]["lost_ranges"].as_array().unwrap().len(), 5);
 }
 
 /// Read when both are full, children that were begun before their parents' end would mix with them.
