@@ -191,13 +191,13 @@ impl Index {
         if !searchable.knows_numbers() {
             searchable.grow(&self.highest(searchable.run()).await?);
         }
-        tracing::info!(documents, missing = searchable.missing(), "documents of the run");
         for part in searchable.incomplete() {
             let began = unix();
             let stamps = self.stamps(searchable.span(part)).await?;
             searchable.looked(part, &stamps, began, unix());
         }
         searchable.looked_at_all(began, documents);
+        tracing::info!(documents, missing = searchable.missing(), "documents of the run");
         Ok(true)
     }
 
