@@ -75,7 +75,7 @@ impl ConfigError {
     pub(crate) fn place(&self) -> String {
         let Self { name, raw, .. } = self;
         let Some(Raw { texts, source }) = raw else { return name.clone() };
-        let value = texts.join(", ");
+        let value = texts.iter().map(|text| without_credentials(text)).collect::<Vec<_>>().join(", ");
         match source {
             Source::Flag => {
                 let flag = Key::named(name).map_or(name.as_str(), |key| key.setting().flag());

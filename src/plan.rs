@@ -63,6 +63,8 @@ pub struct Plan {
     pub application: Option<Application>,
     /// How the stream is read back, if it is.
     pub verify: Option<ReadBack>,
+    /// The run's id, if it is not a random one.
+    pub run_id: Option<u32>,
     /// What it is charged by, and what it may cost.
     pub cost: CostPlan,
     /// What is told, and where.
@@ -168,6 +170,7 @@ impl Reader<'_> {
         let attempt_timeout = self.read(Key::AttemptTimeout, parse::positive_time);
         let application = self.application();
         let verify = self.verify(&loads, target.as_ref());
+        let run_id = self.read_if_set(Key::RunId, parse::run_id);
         let cost = self.cost(target.as_ref());
         let output = self.output();
         self.check_sizes(&loads, bounds, target.as_ref());
@@ -204,6 +207,7 @@ impl Reader<'_> {
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
             application: application?,
             verify: verify?,
+            run_id: run_id?,
             cost: cost?,
             output,
             configuration: self.settings.given(),

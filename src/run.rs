@@ -9,6 +9,7 @@ mod engines;
 mod exporting;
 mod facts;
 mod hdr_log;
+mod known;
 mod lines;
 mod prove;
 mod reload;

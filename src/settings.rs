@@ -196,15 +196,17 @@ settings! {
         Verify "verify" = "false", "BOOL";
             "Read the stream back while the load runs, and fail (exit 98) unless every acked record arrived"
         VerifyWait "verify-wait" = "10s", "TIME";
-            "Longest wait after the load for acked records that have not been read yet"
+            "Longest wait after the load while nothing comes of what is still to be read"
         Consumer "consumer" = "polling", "polling|fan-out";
             "How the stream is read back: by GetRecords, or as a registered consumer with a throughput of its own, which costs extra"
     }
     "Verification" {
         VerifySummaryOf "verify-summary-of" = "", "FILE";
             "The JSON summary of the run; while it is empty or not there the end of the run is waited for"
+        VerifySummaryWait "verify-summary-wait" = "24h", "TIME";
+            "Longest wait for that summary; 0s: it must be there"
         VerifyRun "verify-run" = "", "ID";
-            "The run's id, if its summary is missing: what arrived is counted, but nothing is proved"
+            "The run's id: documents are looked for before its summary is there; without --summary-of what arrived is counted, but nothing is proved"
         VerifyOpensearch "verify-opensearch" = "", "URL";
             "Read documents of this OpenSearch in place of the stream; requests to AWS' own domains are signed"
         VerifyIndex "verify-index" = "", "NAME";
@@ -214,13 +216,15 @@ settings! {
         VerifyOpensearchPasswordFile "verify-opensearch-password-file" = "", "FILE";
             "File with the password"
         VerifySettle "verify-settle" = "90s", "TIME";
-            "Documents have settled when all acked ones are there, or none has come for this time"
+            "Documents have settled when none has come for this time, or a third of it once all acked ones are there"
         VerifySettleTimeout "verify-settle-timeout" = "15m", "TIME";
             "Longest wait for documents to settle"
     }
     "Output" {
         Warmup "warmup" = "0s", "TIME";
             "Offer the loads for this time before measuring them"
+        RunId "run-id" = "", "ID";
+            "The run's id, 8 hexadecimal digits, another for each run; a random one if not set"
         To "to" = "", "stdout|FILE";
             "Write the records there as NDJSON at their due times instead of sending them"
         Summary "summary" = "", "FILE";

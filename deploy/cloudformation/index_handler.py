@@ -19,6 +19,7 @@ import urllib.request
 # name as long to resolve. What passes is tried again until RESERVE is left of the Lambda's time.
 PAUSE = 5.0  # seconds between two attempts
 ATTEMPT = 10.0  # seconds one attempt may take, at most
+MOST = 4096  # bytes of an answer that CloudFormation reads; it takes a longer one for none
 RESERVE = 20.0  # seconds kept for the answer to CloudFormation
 PASSING = (403, 404, 408, 429, 500, 502, 503, 504)
 
@@ -121,7 +122,7 @@ def signed(method, url, data):
 
 
 def answer(event, status, reason, physical_id):
-    """Puts the answer where CloudFormation waits for it. At most 4 KiB are read there."""
+    """Puts the answer where CloudFormation waits for it."""
     print(f"{event.get('RequestType')} {physical_id}: {status}: {reason}")
     body = {
         "Status": status,
@@ -131,6 +132,9 @@ def answer(event, status, reason, physical_id):
         "RequestId": event["RequestId"],
         "LogicalResourceId": event["LogicalResourceId"],
     }
+    # Bytes count, and a character can be six (as an escape of JSON) or twelve of them.
+    while body["Reason"] and len(json.dumps(body)) > MOST:
+        body["Reason"] = body["Reason"][:-10]
     # The address is signed for an empty content type.
     request = urllib.request.Request(
         event["ResponseURL"], json.dumps(body).encode(), {"Content-Type": ""}, method="PUT"

@@ -1,6 +1,6 @@
 //! Enhanced fan-out: a registered consumer, to which each shard is pushed at 2 MiB/s of its own.
 
-use super::reader::stored;
+use super::reader::{is_at_tip, stored};
 use super::{Client, Position, RequestError, RequestErrorKind as Kind, ShardId, StoredRecord, StreamError};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardOutput;
@@ -50,7 +50,9 @@ pub struct Pushed {
     pub last: Option<String>,
     /// Where the shard goes on, even if there were no records.
     pub continuation: Option<String>,
-    /// Whether there was nothing newer.
+    /// How far it was from the newest record, in milliseconds.
+    pub behind_ms: u64,
+    /// Whether there was nothing newer than it.
     pub at_tip: bool,
     /// Whether the shard is closed and was pushed to its end.
     pub ended: bool,
@@ -180,17 +182,20 @@ impl Registration {
 
 impl Pushed {
     fn nothing() -> Self {
-        Self { records: Vec::new(), last: None, continuation: None, at_tip: false, ended: false }
+        let records = Vec::new();
+        Self { records, last: None, continuation: None, behind_ms: u64::MAX, at_tip: false, ended: false }
     }
 }
 
 fn pushed(event: SubscribeToShardEvent) -> Pushed {
     let last = event.records.last().map(|record| record.sequence_number.clone());
     let continuation = Some(event.continuation_sequence_number).filter(|number| !number.is_empty());
+    let behind_ms = u64::try_from(event.millis_behind_latest).unwrap_or(0);
     let has_children = event.child_shards.is_some_and(|children| !children.is_empty());
     Pushed {
         ended: continuation.is_none() || has_children && event.records.is_empty(),
-        at_tip: event.records.is_empty() && event.millis_behind_latest == 0,
+        behind_ms,
+        at_tip: is_at_tip(event.records.len(), behind_ms),
         records: event.records.into_iter().map(stored).collect(),
         last,
         continuation,

@@ -72,8 +72,19 @@ pub struct Page {
     pub last: Option<String>,
     /// Where the next page begins; `None` once a closed shard was read to its end.
     pub next: Option<String>,
-    /// Whether there was nothing newer.
+    /// How far it was from the newest record, in milliseconds.
+    pub behind_ms: u64,
+    /// Whether there was nothing newer than it.
     pub at_tip: bool,
+}
+
+/// The most records of one answer.
+const MOST_RECORDS: usize = 10_000;
+
+/// Whether an answer of so many records reached the tip. Somebody may always be writing, so it need not be
+/// empty. A full one is not believed: servers that only look like Kinesis say 0 of every page.
+pub(super) fn is_at_tip(records: usize, behind_ms: u64) -> bool {
+    behind_ms == 0 && records < MOST_RECORDS
 }
 
 impl Client {
@@ -137,8 +148,10 @@ impl Client {
         }
         let answer = request.send().await.map_err(|error| self.failed("GetRecords", &error))?;
         let last = answer.records.last().map(|record| record.sequence_number.clone());
+        let behind_ms = answer.millis_behind_latest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0);
         Ok(Page {
-            at_tip: answer.records.is_empty() && answer.millis_behind_latest.unwrap_or(0) == 0,
+            behind_ms,
+            at_tip: is_at_tip(answer.records.len(), behind_ms),
             records: answer.records.into_iter().map(stored).collect(),
             last,
             next: answer.next_shard_iterator,

@@ -17,6 +17,13 @@ impl Progress {
         Self { ends, last: None }
     }
 
+    /// The line that ends the others where the streams are read back: all is settled by now.
+    #[must_use]
+    pub fn last_line(now: &Snapshot) -> Option<String> {
+        let settled = now.draining && now.unsettled == 0 && now.account.ledger.in_flight() == 0;
+        settled.then(|| format!("{:>5.0}s  reading back", now.elapsed as f64 / SECOND as f64))
+    }
+
     /// The line for the time since the last call.
     pub fn line(&mut self, now: Snapshot) -> String {
         let empty = Snapshot::empty();

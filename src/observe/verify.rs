@@ -5,7 +5,7 @@ use std::fmt;
 /// What reading the stream back proved. Counts are user records.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct VerifySummary {
-    /// Records that the stream said it stored: those that arrived, and the lost ones.
+    /// Records that the stream said it stored: those that arrived, the lost and the unread ones.
     pub acked: u64,
     /// Records of this run that arrived, whole; each is counted once.
     pub delivered: u64,
@@ -15,6 +15,9 @@ pub struct VerifySummary {
     pub lost: u64,
     /// Which, by rising number; the first 1000 ranges of each load.
     pub lost_ranges: Vec<LostRange>,
+    /// Acked records that were not seen in what was read; not all was.
+    #[serde(default)]
+    pub unread: u64,
     /// Copies beyond the first of each record.
     pub duplicated: u64,
     /// Records that have such copies.
@@ -103,8 +106,10 @@ pub struct IndexSummary {
     /// Documents that bear the run's stamp, copies included, by the index' own count at the end.
     pub documents: u64,
     /// From the intended start of a record until a look at the index found its document; of those that an
-    /// earlier look had not found.
-    pub event_to_searchable_ms: TimeSummary,
+    /// earlier look had not found. `None`: of no record.
+    pub event_to_searchable_ms: Option<TimeSummary>,
+    /// The share of the delivered records that these times are of; `None` if none was delivered.
+    pub measured_ratio: Option<f64>,
     /// How much shorter it may have been at most, in milliseconds: the longest time between two looks.
     pub between_looks_ms: f64,
     /// Documents that the first look found, of which nothing is known but that it was before.
@@ -173,12 +178,17 @@ impl fmt::Display for CountedSummary {
 impl fmt::Display for IndexSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "documents   {:>12} of the run", self.documents)?;
-        let times = self.event_to_searchable_ms;
-        if times.count > 0 {
+        let share = 100.0 * self.measured_ratio.unwrap_or(0.0);
+        if let Some(times) = self.event_to_searchable_ms {
             writeln!(
                 f,
-                "searchable  {} after the intended start, or up to {} ms earlier ({} documents)",
+                "searchable  {} after the intended start, or up to {} ms earlier ({} records, {share:.1}%)",
                 times.percentiles, self.between_looks_ms, times.count
+            )?;
+        } else if self.documents > 0 {
+            writeln!(
+                f,
+                "searchable  not measured: begin before the documents come (--run with --summary-of)"
             )?;
         }
         if self.found_at_first_look > 0 {
@@ -255,9 +265,10 @@ impl VerifySummary {
 impl fmt::Display for VerifySummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proof = if self.proves() { "proved " } else { "NOT PROVED" };
+        let unread = if self.unread > 0 { format!(" - {} not read", self.unread) } else { String::new() };
         writeln!(
             f,
-            "{proof:<10}  {:>12} delivered = {} acked - {} lost + {} not acked",
+            "{proof:<10}  {:>12} delivered = {} acked - {} lost{unread} + {} not acked",
             self.delivered, self.acked, self.lost, self.delivered_unacked
         )?;
         writeln!(

@@ -188,6 +188,34 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     }
 }
 
+/// The id of a run.
+pub(super) fn run_id(text: &str) -> Result<u32, String> {
+    let digits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let id = u32::from_str_radix(text, 16).ok().filter(|_| digits);
+    id.ok_or_else(|| "expected the run_id of a summary, 8 hexadecimal digits".to_owned())
+}
+
+/// The base address of an index: neither credentials, which belong into no log, nor a query.
+pub(super) fn opensearch(text: &str) -> Result<String, String> {
+    let text = url(text)?;
+    if text.contains('@') {
+        return Err("leave user and password out: --opensearch-user, and TICKGEN_OPENSEARCH_PASSWORD or \
+                    --opensearch-password-file, give them"
+            .into());
+    }
+    if text.contains(['?', '#']) {
+        return Err("expected an address without ? and #".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// What may be shown of an address that is refused: what may be secret stands before an @ or after a ?.
+pub(super) fn bare(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{}", host.split(['?', '#']).next().unwrap_or_default())
+}
+
 /// The base address of an OpenTelemetry collector, as the address that takes metrics.
 pub(super) fn otlp(text: &str) -> Result<String, String> {
     if !cfg!(feature = "otlp") {

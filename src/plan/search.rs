@@ -135,7 +135,7 @@ impl Reader<'_> {
         if self.text(Key::Shape).is_some_and(|shape| shape != "constant") {
             self.refuse(Key::Shape, "tickgen search offers constant rates");
         }
-        for key in [Key::Report, Key::HdrLog, Key::MaxCost] {
+        for key in [Key::RunId, Key::Report, Key::HdrLog, Key::MaxCost] {
             if self.is_set(key) {
                 self.refuse(key, "is for one run; tickgen search makes many");
             }

@@ -1,6 +1,6 @@
 use super::reader::Reader;
 use super::{Output, ReadBack, parse};
-use crate::config::{ConfigError, Settings, Source};
+use crate::config::{ConfigError, Raw, Settings, Source};
 use crate::kinesis::protocol::StreamRef;
 use crate::observe::Threshold;
 use crate::settings::Key;
@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct VerifyPlan {
     /// What is known of the run.
     pub run: RunKnown,
+    /// The longest wait for its summary.
+    pub summary_wait: Duration,
     /// The stream to read in place of the run's own.
     pub stream: Option<StreamRef>,
     /// The service's address in place of AWS's own.
@@ -39,9 +41,25 @@ pub struct VerifyPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunKnown {
     /// What its summary says.
-    Summary(PathBuf),
+    Summary {
+        /// Where it is, or will be.
+        file: PathBuf,
+        /// The run's id, if that is known before.
+        id: Option<u32>,
+    },
     /// Nothing but its id.
     Id(u32),
+}
+
+impl RunKnown {
+    /// The run's id, if it is known before the summary is there.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        match self {
+            Self::Summary { id, .. } => *id,
+            Self::Id(id) => Some(*id),
+        }
+    }
 }
 
 /// An index of `OpenSearch` and how its documents are waited for.
@@ -96,6 +114,7 @@ impl VerifyPlan {
 impl Reader<'_> {
     fn verification(&mut self) -> Option<VerifyPlan> {
         let run = self.run_known();
+        let summary_wait = self.read(Key::VerifySummaryWait, parse::time);
         let index = self.index();
         let endpoint_url = self.read_if_set(Key::EndpointUrl, parse::url);
         let max_connections = self.read(Key::MaxConnections, parse::between(1, 10_000));
@@ -106,6 +125,7 @@ impl Reader<'_> {
         let output = output.map(|output| self.of_proof_alone(output));
         let plan = VerifyPlan {
             run: run?,
+            summary_wait: Duration::from_nanos(summary_wait?),
             stream: self.text(Key::Stream).map(|stream| StreamRef::parse(&stream)),
             endpoint_url: endpoint_url?,
             region: self.text(Key::Region),
@@ -124,17 +144,9 @@ impl Reader<'_> {
     }
 
     fn run_known(&mut self) -> Option<RunKnown> {
-        let id = self.read_if_set(Key::VerifyRun, |text| {
-            let digits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
-            let id = u32::from_str_radix(text, 16).ok().filter(|_| digits);
-            id.ok_or_else(|| "expected the run_id of a summary, 8 hexadecimal digits".to_owned())
-        })?;
+        let id = self.read_if_set(Key::VerifyRun, parse::run_id)?;
         match (self.text(Key::VerifySummaryOf), id) {
-            (Some(_), Some(_)) => {
-                self.refuse(Key::VerifyRun, "the summary says which run it is; leave one of the two out");
-                None
-            }
-            (Some(file), None) => Some(RunKnown::Summary(file.into())),
+            (Some(file), id) => Some(RunKnown::Summary { file: file.into(), id }),
             (None, Some(id)) => Some(RunKnown::Id(id)),
             (None, None) => {
                 self.refuse(
@@ -148,7 +160,7 @@ impl Reader<'_> {
 
     #[expect(clippy::option_option, reason = "outside: whether it could be read; inside: whether it is set")]
     fn index(&mut self) -> Option<Option<IndexPlan>> {
-        let url = self.read_if_set(Key::VerifyOpensearch, parse::url)?;
+        let url = self.opensearch()?;
         let name = self.read_if_set(Key::VerifyIndex, |text| {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
             let one = text.bytes().all(plain) && !text.starts_with(['-', '_', '.']);
@@ -159,7 +171,7 @@ impl Reader<'_> {
         let timeout = self.read(Key::VerifySettleTimeout, parse::positive_time);
         match (url, name) {
             (Some(url), Some(name)) => Some(Some(IndexPlan {
-                url: url.trim_end_matches('/').to_owned(),
+                url,
                 name,
                 login: login?,
                 settle: Duration::from_nanos(settle?),
@@ -178,6 +190,20 @@ impl Reader<'_> {
     }
 
     #[expect(clippy::option_option, reason = "outside: whether it could be read; inside: whether it is set")]
+    fn opensearch(&mut self) -> Option<Option<String>> {
+        let Some(text) = self.text(Key::VerifyOpensearch) else { return Some(None) };
+        match parse::opensearch(text.trim()) {
+            Ok(url) => Some(Some(url)),
+            Err(problem) => {
+                let source = self.raw(Key::VerifyOpensearch).source.clone();
+                let shown = Raw { texts: vec![parse::bare(&text)], source };
+                self.errors.push(ConfigError::new(Key::VerifyOpensearch, &shown, problem));
+                None
+            }
+        }
+    }
+
+    #[expect(clippy::option_option, reason = "outside: whether it could be read; inside: whether it is set")]
     fn login(&mut self) -> Option<Option<Login>> {
         let of_file = self.read_if_set(Key::VerifyOpensearchPasswordFile, |path| {
             let text = std::fs::read_to_string(path).map_err(parse::told)?;
@@ -187,6 +213,8 @@ impl Reader<'_> {
         let Some(user) = self.text(Key::VerifyOpensearchUser) else {
             if of_file.is_some() {
                 self.refuse(Key::VerifyOpensearchPasswordFile, "needs --opensearch-user");
+            } else if of_variable.is_some() && self.is_set(Key::VerifyOpensearch) {
+                self.errors.push(ConfigError::elsewhere(PASSWORD, "needs --opensearch-user"));
             }
             return Some(None);
         };

@@ -1,24 +1,14 @@
 //! The proof of a run by another process than its own, mostly after it.
 
-use super::facts::local_utc_offset_s;
+use super::known::Known;
 use super::verify::{connections, reader};
-use super::{RunError, Stops, engines, unix};
+use super::{RunError, Stops, unix};
 use crate::kinesis::protocol::{Form, StreamRef};
 use crate::kinesis::{Client, ClientConfig, Position, Reach, ReadMarks, Registrations};
 use crate::load::{Nanos, SECOND};
-use crate::observe::{CountedSummary, Settled, VERIFY_SCHEMA_VERSION, VerifyReport, VerifySummary};
-use crate::plan::{LoadPlan, RunKnown, VerifyPlan};
-use crate::tick::StampPlace;
-use crate::verify::{Consumer, Index, Manifest, Proof};
-use std::path::Path;
-use std::time::Duration;
-use tokio::time::sleep;
-
-/// How often it is looked whether the run has written its summary.
-const LOOK: Duration = Duration::from_millis(500);
-
-/// How far the stream's clock may be behind the run's: records are read from so long before its start.
-const CLOCKS: Nanos = 300 * SECOND;
+use crate::observe::{CountedSummary, IndexSummary, Settled, VERIFY_SCHEMA_VERSION, VerifyReport};
+use crate::plan::{IndexPlan, RunKnown, VerifyPlan};
+use crate::verify::{CLOCKS, Consumer, Index, Searchable, When};
 
 /// Looks what arrived of a run.
 ///
@@ -37,32 +27,19 @@ async fn look(
     mut stops: impl Stops,
     registrations: &Registrations,
 ) -> Result<VerifyReport, RunError> {
-    let known = tokio::select! {
-        known = Known::find(&plan.run) => known?,
-        () = stops.next() => return Err(RunError::Unread),
-    };
     let now = chrono::Utc::now();
-    let (proof, error, read, index) = if let Some(index) = &plan.index {
-        known.check_documents()?;
-        let index = Index::reach(index, plan.profile.clone(), plan.attempt_timeout).await?;
-        let read = index.name();
-        let (proof, error, times) = tokio::select! {
-            read = index.prove(known.proof, known.run, &known.numbers) => read?,
-            () = stops.next() => return Err(RunError::Unread),
-        };
-        (proof, error, read, Some(times))
-    } else {
-        let streams = known.streams(plan)?;
-        let read = streams.iter().map(StreamRef::as_str).collect::<Vec<_>>().join(",");
-        let (proof, error) = tokio::select! {
-            read = read_streams(plan, &streams, known.proof, known.start_unix, unix(now), registrations) => read?,
-            () = stops.next() => return Err(RunError::Unread),
-        };
-        (proof, error, read, None)
+    let Looked { known, error, read, index } = match &plan.index {
+        Some(index) => in_index(plan, index, &mut stops).await?,
+        None => in_streams(plan, unix(now), &mut stops, registrations).await?,
     };
     let verify = match plan.run {
-        RunKnown::Summary(_) => Settled::Proved(Box::new(VerifySummary { error, ..proof.summary() })),
-        RunKnown::Id(_) => Settled::Counted(Box::new(CountedSummary { error, ..proof.counted() })),
+        RunKnown::Summary { .. } => Settled::Proved(Box::new(known.proof.summary(error))),
+        RunKnown::Id(_) => {
+            let nothing = (known.proof.delivered() == 0).then(|| {
+                "nothing of this run is there: look at --run, and at where it was looked".to_owned()
+            });
+            Settled::Counted(Box::new(CountedSummary { error: error.or(nothing), ..known.proof.counted() }))
+        }
     };
     let mut report = VerifyReport {
         schema_version: VERIFY_SCHEMA_VERSION,
@@ -79,152 +56,82 @@ async fn look(
     Ok(report)
 }
 
-/// What is known of a run.
-struct Known {
-    run: u32,
-    proof: Proof,
-    // When it began, if that is known.
-    start_unix: Option<Nanos>,
-    // Of each load, one more than the highest number; none are known of a run that is known by its id.
-    numbers: Vec<u64>,
-    streams: Vec<Option<String>>,
-    stamps: Vec<StampPlace>,
+/// What came of looking.
+struct Looked {
+    known: Known,
+    // Why not all was read.
+    error: Option<String>,
+    // The streams, or the index.
+    read: String,
+    index: Option<IndexSummary>,
 }
 
-/// What is read of a run's summary.
-#[derive(serde::Deserialize)]
-struct SummaryFile {
-    run_id: String,
-    tickgen_version: String,
-    manifest: Manifest,
+async fn in_streams(
+    plan: &VerifyPlan,
+    now_unix: Nanos,
+    stops: &mut impl Stops,
+    registrations: &Registrations,
+) -> Result<Looked, RunError> {
+    let begun = async {
+        let known = Known::find(plan).await?;
+        let streams = known.streams(plan)?;
+        let consumer = consumer(plan, &streams, known.start_unix, now_unix, registrations).await?;
+        Ok::<_, RunError>((known, streams, consumer))
+    };
+    let (mut known, streams, consumer) = tokio::select! {
+        begun = begun => begun?,
+        () = stops.next() => return Err(RunError::Unread),
+    };
+    let read = streams.iter().map(StreamRef::as_str).collect::<Vec<_>>().join(",");
+    let when = When::Over { ended_unix: known.ended_unix };
+    let (proof, error) = consumer.prove(known.proof, when, plan.read_back.wait, stops.next()).await;
+    known.proof = proof;
+    Ok(Looked { known, error, read, index: None })
 }
 
-impl Known {
-    async fn find(run: &RunKnown) -> Result<Self, RunError> {
-        match run {
-            RunKnown::Id(run) => Ok(Self {
-                run: *run,
-                proof: Proof::by_id(*run),
-                start_unix: None,
-                numbers: Vec::new(),
-                streams: Vec::new(),
-                stamps: Vec::new(),
-            }),
-            RunKnown::Summary(file) => {
-                let summary = read_summary(file).await?;
-                Self::of(summary)
-                    .map_err(|why| RunError::Plan(format!("--summary-of {}: {why}", file.display())))
-            }
+async fn in_index(plan: &VerifyPlan, index: &IndexPlan, stops: &mut impl Stops) -> Result<Looked, RunError> {
+    let (mut known, index, mut searchable) = tokio::select! {
+        begun = watch(plan, index) => begun?,
+        () = stops.next() => return Err(RunError::Unread),
+    };
+    searchable.learn(&known.numbers, &known.proof);
+    let (error, times) = tokio::select! {
+        read = index.prove(&mut searchable, &mut known.proof) => read?,
+        () = stops.next() => {
+            let times = searchable.summary(known.proof.delivered());
+            (Some("stopped before all documents were read".to_owned()), times)
         }
-    }
-
-    fn of(summary: SummaryFile) -> Result<Self, String> {
-        let SummaryFile { run_id, tickgen_version, manifest } = summary;
-        let own = env!("CARGO_PKG_VERSION");
-        if tickgen_version != own {
-            return Err(format!(
-                "was written by tickgen {tickgen_version}; this is {own}, whose records may differ: verify with that"
-            ));
-        }
-        let run = u32::from_str_radix(&run_id, 16).map_err(|error| format!("run_id {run_id}: {error}"))?;
-        if let Some(cannot) = manifest.cannot {
-            return Err(format!("the run cannot be verified: {cannot}"));
-        }
-        let start_unix = manifest.start_unix_ns;
-        let (mut loads, mut acked) = (Vec::new(), Vec::new());
-        for (place, of) in manifest.loads.iter().enumerate() {
-            let offset = of.local_utc_offset_s;
-            if offset.is_some() && offset != local_utc_offset_s(start_unix) {
-                return Err(
-                    "its EVENT_TIME is in the zone of another machine (--local-time): set TZ to it".into()
-                );
-            }
-            let mistakes =
-                |errors: Vec<_>| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            let load = LoadPlan::remade(of).map_err(mistakes)?;
-            let source = engines::source(&load).map_err(|error| error.to_string())?;
-            let place = u8::try_from(place).map_err(|_| "more than 256 loads".to_owned())?;
-            loads.push((of.name.clone(), source.with_stamps(load.stamps, run, place)));
-            acked.push(of.acked().ok_or(
-                "which of its records were not acked does not fit into a summary, so that lost ones cannot be told; \
-                 --run and its run_id count what arrived",
-            )?);
-        }
-        let mut proof = Proof::new(run, start_unix, loads);
-        for (place, acked) in acked.into_iter().enumerate() {
-            proof.all_acked(place, acked);
-        }
-        Ok(Self {
-            run,
-            proof,
-            start_unix: Some(start_unix),
-            numbers: manifest.loads.iter().map(|load| load.numbers).collect(),
-            streams: manifest.loads.iter().map(|load| load.stream.clone()).collect(),
-            stamps: manifest.loads.iter().map(|load| load.stamp).collect(),
-        })
-    }
-
-    /// The streams to read, each once.
-    fn streams(&self, plan: &VerifyPlan) -> Result<Vec<StreamRef>, RunError> {
-        if let Some(stream) = &plan.stream {
-            return Ok(vec![stream.clone()]);
-        }
-        let mut streams: Vec<StreamRef> = Vec::new();
-        for stream in &self.streams {
-            let gone = "the run's records went to no stream that outlives it (embedded, or --to): name the --stream \
-                        that holds them, or run with --verify";
-            let stream = StreamRef::parse(stream.as_ref().ok_or_else(|| RunError::Plan(gone.to_owned()))?);
-            if !streams.contains(&stream) {
-                streams.push(stream);
-            }
-        }
-        Ok(streams)
-    }
-
-    /// Documents are what the body says.
-    fn check_documents(&self) -> Result<(), RunError> {
-        if self.stamps.iter().all(|stamp| *stamp == StampPlace::Body) {
-            return Ok(());
-        }
-        let why = "the run's documents do not say which records they are, as its stamps were in the partition \
-                   keys: run it with --stamp body";
-        Err(RunError::Plan(why.to_owned()))
-    }
+    };
+    Ok(Looked { known, error, read: index.name(), index: Some(times) })
 }
 
-/// Reads a summary; one that is not there or not whole is waited for.
-async fn read_summary(file: &Path) -> Result<SummaryFile, RunError> {
-    let failed =
-        |error: &dyn std::fmt::Display| RunError::Plan(format!("--summary-of {}: {error}", file.display()));
-    let mut told = false;
-    loop {
-        let text = match std::fs::read(file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(failed(&error)),
-        };
-        match serde_json::from_slice(&text) {
-            Ok(summary) => return Ok(summary),
-            Err(error) if error.is_eof() => {}
-            Err(error) => return Err(failed(&format!("not the summary of a run: {error}"))),
-        }
-        if !told {
-            tracing::info!(file = %file.display(), "waiting for the run to end and write its summary");
-            told = true;
-        }
-        sleep(LOOK).await;
-    }
+/// Waits for what is known of the run. If its id is known before, its documents are looked for meanwhile.
+async fn watch(plan: &VerifyPlan, index: &IndexPlan) -> Result<(Known, Index, Searchable), RunError> {
+    let reach = || Index::reach(index, plan.profile.clone(), plan.attempt_timeout);
+    let Some(run) = plan.run.id() else {
+        let known = Known::find(plan).await?;
+        known.check_documents()?;
+        let searchable = Searchable::new(known.run);
+        return Ok((known, reach().await?, searchable));
+    };
+    let (index, mut searchable) = (reach().await?, Searchable::new(run));
+    let known = tokio::select! {
+        biased;
+        known = Known::find(plan) => known?,
+        error = index.watch(&mut searchable) => return Err(error.into()),
+    };
+    known.check_documents()?;
+    Ok((known, index, searchable))
 }
 
-/// Reads streams from before the run to their tips.
-async fn read_streams(
+/// What reads streams from before the run.
+async fn consumer(
     plan: &VerifyPlan,
     streams: &[StreamRef],
-    proof: Proof,
     start_unix: Option<Nanos>,
     now_unix: Nanos,
     registrations: &Registrations,
-) -> Result<(Proof, Option<String>), RunError> {
+) -> Result<Consumer, RunError> {
     let mut readers = Vec::new();
     for stream in streams {
         let reach = Reach::Aws {
@@ -255,6 +162,5 @@ async fn read_streams(
         readers.push(reader(&client, &info, plan.read_back, registrations).await?);
     }
     let from = start_unix.map_or(Position::Oldest, |start| Position::Time(start.saturating_sub(CLOCKS)));
-    let consumer = Consumer::begin(readers, from, now_unix, ReadMarks::default()).await?;
-    Ok(consumer.prove(proof, None, plan.read_back.wait).await)
+    Ok(Consumer::begin(readers, from, now_unix, ReadMarks::default()).await?)
 }

@@ -48,7 +48,7 @@ impl Showing {
             }
         }
         let span = plan.loads.iter().map(LoadPlan::span).try_fold(0, |most, span| Some(span?.max(most)));
-        rest.spawn(lines(Progress::new(span), observer));
+        rest.spawn(lines(Progress::new(span), observer, plan.verify.is_some()));
         showing
     }
 
@@ -79,13 +79,20 @@ fn view_facts(plan: &Plan, to: &Destinations, facts: &RunFacts) -> Facts {
     }
 }
 
-/// A line to stderr every second; a stderr that is gone is not the run's concern.
-async fn lines(mut progress: Progress, observer: Observer) {
+/// A line to stderr every second; a stderr that is gone is not the run's concern. What is told while streams
+/// are read back is told by who reads them.
+async fn lines(mut progress: Progress, observer: Observer, reads_back: bool) {
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.tick().await;
     loop {
         seconds.tick().await;
-        let _ = writeln!(std::io::stderr(), "{}", progress.line(observer.snapshot()));
+        let now = observer.snapshot();
+        let last = Progress::last_line(&now).filter(|_| reads_back);
+        let ends = last.is_some();
+        let _ = writeln!(std::io::stderr(), "{}", last.unwrap_or_else(|| progress.line(now)));
+        if ends {
+            return;
+        }
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn begin(
     // The two clocks of the run are read together: EVENT_TIME is the intended start.
     let (started_at, start) = (chrono::Utc::now(), Instant::now());
     let usage = Usage::begin();
-    let (run, unix) = (rand::random::<u32>(), unix(started_at));
+    let (run, unix) = (plan.run_id.unwrap_or_else(rand::random), unix(started_at));
     let room = engines::room(plan);
     let made = make(plan, to, records, &verifying, (run, unix), &room);
     let proving = verifying.prove(run, unix, start, made.read_back);

@@ -8,7 +8,7 @@ use crate::observe::VerifySummary;
 use crate::plan::{Plan, ReadBack, Target};
 use crate::producer::Witness;
 use crate::tick::Source;
-use crate::verify::{Consumer, Proof, Reader};
+use crate::verify::{Consumer, Proof, Reader, When};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -69,8 +69,9 @@ impl Verifying {
         if let Some((consumer, wait)) = self.0 {
             let proof = Proof::new(run, start_unix, loads);
             proving.spawn(async move {
-                let (proof, error) = consumer.prove(proof, Some(start), wait).await;
-                VerifySummary { error, ..proof.summary() }
+                let when = When::On { start, start_unix };
+                let (proof, error) = consumer.prove(proof, when, wait, std::future::pending()).await;
+                proof.summary(error)
             });
         }
         Proving(proving)

@@ -1,30 +1,44 @@
 //! Reads streams shard by shard while the load runs, and after it until nothing is missing.
 
+use super::tips::Tips;
+use super::turn::{AFTER_ERROR, Cursor, LIST_ATTEMPTS, Reader, Turn, turn};
 use super::{Arrived, Lineage, Proof};
-use crate::kinesis::{
-    Client, Page, Position, ReadMarks, Registration, ShardId, StoredRecord, StreamError, Subscription,
-};
+use crate::kinesis::{Position, ReadMarks, StoredRecord, StreamError};
 use crate::load::{Nanos, SECOND};
 use crate::producer::Witness;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-
-/// A shard may be read five times a second, by all who read it.
-const PAUSE: Duration = Duration::from_millis(210);
-
-/// How long a shard is left alone after an error.
-const AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// Pages read and not settled yet, of 10 MiB at most.
 const PAGES: usize = 4;
 
-/// How often a list of shards, or where a shard begins, is asked for before it is given up.
-const LIST_ATTEMPTS: u32 = 5;
+/// How far the stream's clock and the run's may be apart: records are looked for from so long before the
+/// run's start to so long after its end.
+pub const CLOCKS: Nanos = 300 * SECOND;
+
+/// How often it is told how far the reading has come, once the load has ended.
+const TELL: Duration = Duration::from_secs(2);
+
+/// When the run is, or was, on.
+#[derive(Clone, Copy, Debug)]
+pub enum When {
+    /// It is on.
+    On {
+        /// When it began.
+        start: Instant,
+        /// The same in nanoseconds since 1970-01-01 UTC.
+        start_unix: Nanos,
+    },
+    /// It is over.
+    Over {
+        /// When it ended, in nanoseconds since 1970-01-01 UTC, if that is known.
+        ended_unix: Option<Nanos>,
+    },
+}
 
 /// Records that an answer acked.
 #[derive(Debug)]
@@ -56,69 +70,20 @@ pub struct Consumer {
     turns: JoinSet<Turn>,
     marks: ReadMarks,
     pages: Arc<Semaphore>,
+    begun: Instant,
+    tips: Tips,
+    // What arrived later, in nanoseconds since 1970-01-01 UTC by the stream's clock, is not of the run.
+    until: Option<i64>,
     // What the loads' answers acked. It is taken in before pages are, and faster than engines send, so it
     // holds no more than what comes while one page is settled.
     acks: UnboundedReceiver<Answered>,
     acks_to: UnboundedSender<Answered>,
 }
 
-/// A stream to read, and how.
-#[derive(Clone, Debug)]
-pub struct Reader {
-    /// The client of the stream.
-    pub client: Client,
-    /// The registered consumer to which shards are pushed; `None`: they are polled.
-    pub registration: Option<Registration>,
-}
-
 #[derive(Debug)]
 struct Stream {
     reader: Reader,
     lineage: Lineage,
-    // When the last read began that found nothing newer.
-    tips: HashMap<ShardId, Instant>,
-}
-
-/// Where the reading of a shard is.
-#[derive(Debug)]
-struct Cursor {
-    stream: usize,
-    shard: ShardId,
-    from: Position,
-    reading: Option<Reading>,
-}
-
-/// What gives the next records of a shard.
-#[derive(Debug)]
-enum Reading {
-    Iterator(String),
-    Subscription(Subscription),
-}
-
-/// What one read gave.
-#[derive(Debug)]
-struct Got {
-    records: Vec<StoredRecord>,
-    // Where it is gone on from, if that is not where it was before.
-    from: Option<Position>,
-    // Of the last record.
-    last: Option<String>,
-    at_tip: bool,
-    // Whether the shard is closed and was read to its end.
-    ended: bool,
-    next: Option<Reading>,
-}
-
-/// One read of a shard.
-#[derive(Debug)]
-struct Turn {
-    cursor: Cursor,
-    began: Instant,
-    ended: Instant,
-    got: Result<Got, StreamError>,
-    // Whether the reading of the shard began, or began again, with this read.
-    fresh: bool,
-    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Consumer {
@@ -135,7 +100,17 @@ impl Consumer {
     ) -> Result<Self, StreamError> {
         let (acks_to, acks) = unbounded_channel();
         let pages = Arc::new(Semaphore::new(PAGES));
-        let mut consumer = Self { streams: Vec::new(), turns: JoinSet::new(), marks, pages, acks, acks_to };
+        let mut consumer = Self {
+            streams: Vec::new(),
+            turns: JoinSet::new(),
+            marks,
+            pages,
+            begun: Instant::now(),
+            tips: Tips::default(),
+            until: None,
+            acks,
+            acks_to,
+        };
         for reader in readers {
             let shards = reader.client.all_shards().await?;
             let mut lineage = Lineage::default();
@@ -153,7 +128,7 @@ impl Consumer {
                 };
                 consumer.read(&reader, Cursor { stream, shard, from: again, reading }, Instant::now());
             }
-            consumer.streams.push(Stream { reader, lineage, tips: HashMap::new() });
+            consumer.streams.push(Stream { reader, lineage });
         }
         Ok(consumer)
     }
@@ -170,61 +145,96 @@ impl Consumer {
     }
 
     /// Reads until every producer is gone, and then until all that was acked has arrived and every shard
-    /// was read to its tip; or until `wait` is over. `start` is that of the run, `None` if it is over
-    /// already. Gives the proof, and why the streams were not read to their ends, if they were not.
+    /// was read far enough, or nothing more has come of them for `wait`, or `stop`. Gives the proof, and why
+    /// the streams were not read to their ends, if they were not.
     pub async fn prove(
         mut self,
         mut proof: Proof,
-        start: Option<Instant>,
+        when: When,
         wait: Duration,
+        stop: impl Future<Output = ()>,
     ) -> (Proof, Option<String>) {
-        let error = self.read_all(&mut proof, start, wait).await.err();
+        let error = tokio::select! {
+            read = self.read_all(&mut proof, when, wait) => read.err(),
+            () = stop => Some("stopped before the streams were read to their ends".to_owned()),
+        };
         (proof, error)
     }
 
-    async fn read_all(
-        &mut self,
-        proof: &mut Proof,
-        start: Option<Instant>,
-        wait: Duration,
-    ) -> Result<(), String> {
+    async fn read_all(&mut self, proof: &mut Proof, when: When, wait: Duration) -> Result<(), String> {
         // From here on only producers hold the other end.
         let (dead, _) = unbounded_channel();
         self.acks_to = dead;
-        let mut ended: Option<Instant> = None;
-        while !ended.is_some_and(|ended| proof.missing() == 0 && self.is_at_tip(ended)) {
-            let deadline = ended.map_or_else(Instant::now, |ended| ended + wait);
+        let (mut ended, mut tell) = (false, Instant::now());
+        while !(ended && proof.missing() == 0 && self.unread() == 0) {
+            let deadline = self.begun + self.tips.progressed() + wait;
             tokio::select! {
                 biased;
-                answered = self.acks.recv(), if ended.is_none() => {
+                answered = self.acks.recv(), if !ended => {
                     if let Some(Answered { load, numbers, sent, at }) = answered {
                         proof.acked(load, &numbers, sent, at);
                     } else {
-                        self.look_for_shards_everywhere().await?;
-                        ended = Some(Instant::now());
+                        self.load_has_ended(when).await?;
+                        (ended, tell) = (true, Instant::now() + TELL);
                     }
                 }
-                Some(Ok(turn)) = self.turns.join_next() => self.settle(turn, proof, start).await?,
-                () = sleep_until(deadline), if ended.is_some() => {
-                    return match ended.filter(|ended| !self.is_at_tip(*ended)) {
-                        Some(_) => Err(format!("not all shards were read to their tip within {wait:?}")),
-                        None => Ok(()),
-                    };
+                () = sleep_until(tell), if ended => {
+                    tell += TELL;
+                    self.tell(proof);
                 }
+                Some(Ok(turn)) = self.turns.join_next() => self.settle(turn, proof, when).await?,
+                () = sleep_until(deadline), if ended => return self.end_of_wait(wait),
             }
         }
         Ok(())
     }
 
-    /// Whether every shard was read to its tip by a read that began after `since`.
-    fn is_at_tip(&self, since: Instant) -> bool {
-        self.streams.iter().all(|stream| {
-            let read = |shard: ShardId| stream.tips.get(&shard).is_some_and(|began| *began > since);
-            !stream.lineage.any_waits() && stream.lineage.begun().all(read)
-        })
+    /// Notes where the reading may end: every shard that has the run's records is known.
+    async fn load_has_ended(&mut self, when: When) -> Result<(), String> {
+        for stream in 0..self.streams.len() {
+            self.look_for_shards(stream).await?;
+        }
+        let now = Instant::now();
+        self.tips.load_ended(now - self.begun);
+        let ended_unix = match when {
+            When::On { start, start_unix } => Some(start_unix + nanos(now - start)),
+            When::Over { ended_unix } => ended_unix,
+        };
+        self.until = ended_unix.and_then(|ended| i64::try_from(ended + CLOCKS).ok());
+        Ok(())
     }
 
-    async fn settle(&mut self, turn: Turn, proof: &mut Proof, start: Option<Instant>) -> Result<(), String> {
+    /// How many shards were not read far enough.
+    fn unread(&self) -> usize {
+        let of_stream = |(place, stream): (usize, &Stream)| {
+            let begun = stream.lineage.begun().filter(|shard| !self.tips.is_read((place, *shard))).count();
+            begun + stream.lineage.waiting()
+        };
+        self.streams.iter().enumerate().map(of_stream).sum()
+    }
+
+    fn tell(&self, proof: &Proof) {
+        let behind = self.tips.behind().map(|behind| format!("{behind:?}"));
+        tracing::info!(
+            delivered = proof.delivered(),
+            missing = proof.knows_acked().then(|| proof.missing()),
+            unread_shards = self.unread(),
+            behind,
+            "reading back"
+        );
+    }
+
+    fn end_of_wait(&self, wait: Duration) -> Result<(), String> {
+        match self.unread() {
+            0 => Ok(()),
+            unread => Err(format!(
+                "not read to the end: {unread} shards were not read to their tips, and nothing more came of them \
+                 for {wait:?} (--verify-wait)"
+            )),
+        }
+    }
+
+    async fn settle(&mut self, turn: Turn, proof: &mut Proof, when: When) -> Result<(), String> {
         let Turn { mut cursor, began, ended, got, fresh, .. } = turn;
         let reader = self.streams[cursor.stream].reader.clone();
         let got = match got {
@@ -237,14 +247,12 @@ impl Consumer {
                 return Ok(());
             }
         };
-        let read = start.map(|start| Nanos::try_from((ended - start).as_nanos()).unwrap_or(Nanos::MAX));
-        for record in &got.records {
-            proof.read(Arrived {
-                partition_key: &record.partition_key,
-                data: &record.data,
-                arrived_unix: record.arrived,
-                read,
-            });
+        let missing = proof.missing();
+        take_in(proof, &got.records, when, ended);
+        let place = (cursor.stream, cursor.shard);
+        self.tips.read(place, got.told(began - self.begun, ended - self.begun));
+        if got.ended || proof.missing() < missing {
+            self.tips.progressed_at(ended - self.begun);
         }
         if let Some(last) = got.last {
             self.marks.set(cursor.shard, last);
@@ -252,22 +260,17 @@ impl Consumer {
         if let Some(from) = got.from {
             cursor.from = from;
         }
-        if got.at_tip {
-            self.streams[cursor.stream].tips.insert(cursor.shard, began);
-        }
         if got.ended {
             self.streams[cursor.stream].lineage.end(cursor.shard);
             return self.look_for_shards(cursor.stream).await;
         }
+        if self.until.is_some_and(|until| got.records.iter().any(|record| record.arrived > until)) {
+            self.streams[cursor.stream].lineage.end(cursor.shard);
+            self.begin_shards(cursor.stream);
+            return Ok(());
+        }
         cursor.reading = got.next;
         self.read(&reader, cursor, began + reader.pause());
-        Ok(())
-    }
-
-    async fn look_for_shards_everywhere(&mut self) -> Result<(), String> {
-        for stream in 0..self.streams.len() {
-            self.look_for_shards(stream).await?;
-        }
         Ok(())
     }
 
@@ -286,107 +289,38 @@ impl Consumer {
                 Err(error) => return Err(error.to_string()),
             }
         };
-        let lineage = &mut self.streams[stream].lineage;
-        lineage.learn(&shards);
-        for shard in lineage.begin() {
+        self.streams[stream].lineage.learn(&shards);
+        self.begin_shards(stream);
+        Ok(())
+    }
+
+    /// Begins to read the shards that are known and may be read by now.
+    fn begin_shards(&mut self, stream: usize) {
+        let Stream { reader, lineage } = &mut self.streams[stream];
+        let (reader, shards) = (reader.clone(), lineage.begin());
+        for shard in shards {
             let cursor = Cursor { stream, shard, from: Position::Oldest, reading: None };
             self.read(&reader, cursor, Instant::now());
         }
-        Ok(())
     }
 }
 
-async fn turn(reader: Reader, mut cursor: Cursor, at: Instant, pages: Arc<Semaphore>) -> Turn {
-    sleep_until(at).await;
-    // The semaphore is never closed. What is pushed takes room once it is there, as it may be long in coming.
-    let polls = reader.registration.is_none();
-    let room = if polls { Arc::clone(&pages).acquire_owned().await.ok() } else { None };
-    let fresh = cursor.reading.is_none();
-    let began = Instant::now();
-    let got = reader.read(&mut cursor).await;
-    let ended = Instant::now();
-    let room = if polls { room } else { pages.acquire_owned().await.ok() };
-    Turn { cursor, began, ended, got, fresh, _room: room }
-}
-
-impl Reader {
-    /// How long after one read of a shard the next may begin.
-    fn pause(&self) -> Duration {
-        if self.registration.is_some() { Duration::ZERO } else { PAUSE }
-    }
-
-    /// Begins to read a shard.
-    async fn begin(&self, shard: ShardId, from: &Position) -> Result<Reading, StreamError> {
-        match &self.registration {
-            None => self.client.shard_iterator(shard, from).await.map(Reading::Iterator),
-            Some(registration) => registration.subscribe(shard, from).await.map(Reading::Subscription),
-        }
-    }
-
-    /// The same, asking again where that may help: a shard may be read and subscribed to only so often.
-    async fn begin_patiently(&self, shard: ShardId, from: &Position) -> Result<Reading, StreamError> {
-        for _ in 1..LIST_ATTEMPTS {
-            match self.begin(shard, from).await {
-                Err(error) if error.is_transient() => tracing::warn!(%error, %shard, "asking again"),
-                begun => return begun,
-            }
-            tokio::time::sleep(AFTER_ERROR).await;
-        }
-        self.begin(shard, from).await
-    }
-
-    async fn read(&self, cursor: &mut Cursor) -> Result<Got, StreamError> {
-        let reading = match cursor.reading.take() {
-            Some(reading) => reading,
-            None => self.begin(cursor.shard, &cursor.from).await?,
-        };
-        match (reading, &self.registration) {
-            (Reading::Subscription(subscription), Some(registration)) => {
-                next_pushed(registration, subscription, &cursor.from).await
-            }
-            (Reading::Iterator(iterator), _) => self.client.get_records(&iterator).await.map(Got::of_page),
-            // A subscription is of a registration.
-            (Reading::Subscription(_), None) => Ok(Got::nothing()),
-        }
-    }
-}
-
-/// The next event of a subscription; one that is over, as after five minutes, is begun again by the next read.
-async fn next_pushed(
-    registration: &Registration,
-    mut subscription: Subscription,
-    from: &Position,
-) -> Result<Got, StreamError> {
-    let Some(pushed) = registration.next(&mut subscription).await? else { return Ok(Got::nothing()) };
-    let from = match (&pushed.last, pushed.continuation, from) {
-        (Some(last), _, _) => Some(Position::After(last.clone())),
-        // After a record it is gone on from there, lest it come twice; before the first this tells more.
-        (None, Some(_), Position::After(_)) => None,
-        (None, continuation, _) => continuation.map(Position::At),
+/// Settles the records of a read that ended then.
+fn take_in(proof: &mut Proof, records: &[StoredRecord], when: When, ended: Instant) {
+    let read = match when {
+        When::On { start, .. } => Some(nanos(ended - start)),
+        When::Over { .. } => None,
     };
-    Ok(Got {
-        records: pushed.records,
-        from,
-        last: pushed.last,
-        at_tip: pushed.at_tip,
-        ended: pushed.ended,
-        next: Some(Reading::Subscription(subscription)),
-    })
+    for record in records {
+        proof.read(Arrived {
+            partition_key: &record.partition_key,
+            data: &record.data,
+            arrived_unix: record.arrived,
+            read,
+        });
+    }
 }
 
-impl Got {
-    fn of_page(page: Page) -> Self {
-        Self {
-            records: page.records,
-            from: page.last.clone().map(Position::After),
-            last: page.last,
-            at_tip: page.at_tip,
-            ended: page.next.is_none(),
-            next: page.next.map(Reading::Iterator),
-        }
-    }
-
-    fn nothing() -> Self {
-        Self { records: Vec::new(), from: None, last: None, at_tip: false, ended: false, next: None }
-    }
+fn nanos(time: Duration) -> Nanos {
+    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
 }

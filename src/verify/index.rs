@@ -5,7 +5,7 @@
 //! copies of a record together.
 
 use super::Proof;
-use super::searchable::{Searchable, Span};
+use super::searchable::{Searchable, Span, pages};
 use crate::kinesis::{Access, HttpClient, RequestError, RequestErrorKind};
 use crate::load::Nanos;
 use crate::observe::IndexSummary;
@@ -20,6 +20,12 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How much longer than a look the pause after it is: an index that is being filled has other work to do.
 const REST: u32 = 9;
+
+/// The longest pause, though: what comes in it is told as late as that.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often all documents are read, if their number has changed meanwhile.
+const PASSES: u32 = 3;
 
 /// Documents of one answer, at most: the most that an index gives unless told otherwise.
 const MOST_HITS: u64 = 10_000;
@@ -80,32 +86,40 @@ impl Index {
         format!("{}/{}", self.plan.url, self.plan.name)
     }
 
-    /// Waits until the run's documents have settled, and reads them all. `numbers`: of each of its loads one
-    /// more than the highest; empty if they are not known. Gives the proof, why not all was read, if it was
-    /// not, and when the documents came.
+    /// Looks for the run's documents, until it is dropped. Gives why that cannot go on.
+    pub async fn watch(&self, searchable: &mut Searchable) -> IndexError {
+        loop {
+            let looking = Instant::now();
+            match self.look(searchable).await {
+                Err(Failure::Transient(why)) => tracing::warn!(why, "asking again"),
+                Err(failure) => return failure.into(),
+                Ok(_) => {}
+            }
+            sleep(pause(looking.elapsed())).await;
+        }
+    }
+
+    /// Waits until the run's documents have settled, and reads them all. Gives why not all was read, if it
+    /// was not, and when the documents came.
     ///
     /// # Errors
     /// If the index could not be read.
     pub async fn prove(
         &self,
-        mut proof: Proof,
-        run: u32,
-        numbers: &[u64],
-    ) -> Result<(Proof, Option<String>, IndexSummary), IndexError> {
-        let mut searchable = Searchable::new(run, numbers, &proof);
-        let settled = self.wait(&mut searchable, &proof).await?;
-        if numbers.is_empty() {
-            let highest = self.patiently(|| self.highest(run)).await?;
-            searchable = Searchable::new(run, &highest, &proof);
-        }
-        let mut read = 0;
-        for span in searchable.spans() {
-            for document in self.documents(span).await? {
-                proof.read_document(&document);
-                read += 1;
+        searchable: &mut Searchable,
+        proof: &mut Proof,
+    ) -> Result<(Option<String>, IndexSummary), IndexError> {
+        let run = searchable.run();
+        let settled = self.wait(searchable).await?;
+        let (mut read, mut documents) = (0, 0);
+        for _ in 0..PASSES {
+            read = self.read(searchable, proof).await?;
+            documents = self.patiently(|| self.count(of_run(run))).await?;
+            if read == documents {
+                break;
             }
+            tracing::warn!(read, documents, "documents came while they were read; reading again");
         }
-        let documents = self.patiently(|| self.count(of_run(run))).await?;
         let all = self.patiently(|| self.count(json!({"match_all": {}}))).await?;
         proof.foreign_documents(all.saturating_sub(documents));
         let error = match documents {
@@ -117,66 +131,88 @@ impl Index {
             }
             _ => None,
         };
-        let times = IndexSummary { documents, settled, ..searchable.summary() };
-        Ok((proof, error, times))
+        let times = searchable.summary(proof.delivered());
+        Ok((error, IndexSummary { documents, settled, ..times }))
+    }
+
+    /// Reads all documents of the run; gives how many there were.
+    async fn read(&self, searchable: &Searchable, proof: &mut Proof) -> Result<u64, IndexError> {
+        let mut numbers = searchable.numbers();
+        if !searchable.knows_numbers() {
+            numbers = self.patiently(|| self.highest(searchable.run())).await?;
+        }
+        proof.forget_documents();
+        let mut read = 0;
+        for page in pages(searchable.run(), &numbers, proof.max_record_bytes()) {
+            for document in self.documents(page).await? {
+                proof.read_document(&document);
+                read += 1;
+            }
+        }
+        Ok(read)
     }
 
     /// Waits until documents have settled; tells whether they have.
-    async fn wait(&self, searchable: &mut Searchable, proof: &Proof) -> Result<bool, IndexError> {
+    async fn wait(&self, searchable: &mut Searchable) -> Result<bool, IndexError> {
         let begun = Instant::now();
-        let (mut documents, mut changed) = (None, begun);
+        let mut changed = begun;
         loop {
             let looking = Instant::now();
-            // Whether it is known that none has come since the last change.
-            let mut looked = true;
-            match self.look(searchable, &mut documents).await {
+            match self.look(searchable).await {
                 Ok(true) => changed = Instant::now(),
-                Ok(false) => {}
+                Ok(false) => {
+                    // All are there, but copies may come: what delivers them tries again, too.
+                    let complete = searchable.missing() == Some(0);
+                    let quiet = if complete { self.plan.settle / 3 } else { self.plan.settle };
+                    if changed.elapsed() >= quiet {
+                        return Ok(true);
+                    }
+                }
                 Err(Failure::Transient(why)) if begun.elapsed() < self.plan.timeout => {
                     tracing::warn!(why, "asking again");
-                    looked = false;
                 }
                 Err(failure) => return Err(failure.into()),
-            }
-            let complete = proof.knows_acked() && documents.is_some() && searchable.missing() == 0;
-            if complete || looked && changed.elapsed() >= self.plan.settle {
-                return Ok(true);
             }
             if begun.elapsed() >= self.plan.timeout {
                 return Ok(false);
             }
-            sleep(LOOK.max(looking.elapsed() * REST)).await;
+            sleep(pause(looking.elapsed())).await;
         }
     }
 
     /// Looks how many documents there are, and if that has changed, which; tells whether it has.
-    async fn look(&self, searchable: &mut Searchable, before: &mut Option<u64>) -> Result<bool, Failure> {
+    async fn look(&self, searchable: &mut Searchable) -> Result<bool, Failure> {
         let began = unix();
         let documents = self.count(of_run(searchable.run())).await?;
-        if *before == Some(documents) {
+        if !searchable.differs(documents) {
             searchable.nothing_new(began);
             return Ok(false);
         }
-        tracing::info!(documents, missing = searchable.missing(), "documents of the run");
-        for place in searchable.incomplete() {
-            let began = unix();
-            let mut stamps = Vec::new();
-            let mut spans = vec![searchable.span(place)];
-            while let Some(span) = spans.pop() {
-                let (hits, total) = self.hits(&span, true).await?;
-                if total > hits.len() as u64
-                    && let Some((one, two)) = span.halves()
-                {
-                    spans.extend([one, two]);
-                    continue;
-                }
-                let stamp = |hit: &Value| Stamp::parse(hit[Stamp::FIELD].as_str()?.as_bytes());
-                stamps.extend(hits.iter().filter_map(stamp));
-            }
-            searchable.looked(place, &stamps, began, unix());
+        if !searchable.knows_numbers() {
+            searchable.grow(&self.highest(searchable.run()).await?);
         }
-        *before = Some(documents);
+        for part in searchable.incomplete() {
+            let began = unix();
+            let stamps = self.stamps(searchable.span(part)).await?;
+            searchable.looked(part, &stamps, began, unix());
+        }
+        searchable.looked_at_all(began, documents);
+        tracing::info!(documents, missing = searchable.missing(), "documents of the run");
         Ok(true)
+    }
+
+    /// The stamps of a span's documents.
+    async fn stamps(&self, span: Span) -> Result<Vec<Stamp>, Failure> {
+        let (mut stamps, mut spans) = (Vec::new(), vec![span]);
+        while let Some(span) = spans.pop() {
+            let (hits, total) = self.hits(&span, true).await?;
+            let stamp = |hit: &Value| Stamp::parse(hit[Stamp::FIELD].as_str()?.as_bytes());
+            match span.halves().filter(|_| total > hits.len() as u64) {
+                Some((one, two)) => spans.extend([one, two]),
+                None => stamps.extend(hits.iter().filter_map(stamp)),
+            }
+        }
+        Ok(stamps)
     }
 
     /// The documents of a span.
@@ -267,6 +303,11 @@ impl Index {
         }
         Ok(ask().await?)
     }
+}
+
+/// The pause after a look that took so long.
+fn pause(look: Duration) -> Duration {
+    (look * REST).clamp(LOOK, LONGEST_PAUSE)
 }
 
 /// The run as its stamps tell it.

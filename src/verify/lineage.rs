@@ -52,10 +52,10 @@ impl Lineage {
         begun
     }
 
-    /// Whether a shard waits for its parents.
+    /// How many shards wait for their parents.
     #[must_use]
-    pub fn any_waits(&self) -> bool {
-        self.shards.values().any(|shard| shard.state == State::Waiting)
+    pub fn waiting(&self) -> usize {
+        self.shards.values().filter(|shard| shard.state == State::Waiting).count()
     }
 
     /// The shards that are being read.
@@ -84,7 +84,7 @@ mod tests {
         // 0 is split into 2 and 3, then 3 and 1 are merged into 4.
         lineage.learn(&[shard(0, &[]), shard(1, &[]), shard(2, &[0]), shard(3, &[0]), shard(4, &[3, 1])]);
         assert_eq!(lineage.begin(), ids(&[]));
-        assert!(lineage.any_waits());
+        assert_eq!(lineage.waiting(), 3);
         lineage.end(ShardId(0));
         assert_eq!(lineage.begin(), ids(&[2, 3]));
         lineage.end(ShardId(3));
@@ -92,7 +92,7 @@ mod tests {
         lineage.end(ShardId(1));
         assert_eq!(lineage.begin(), ids(&[4]));
         assert_eq!(lineage.begun().collect::<Vec<_>>(), ids(&[2, 4]));
-        assert!(!lineage.any_waits());
+        assert_eq!(lineage.waiting(), 0);
     }
 
     #[test]

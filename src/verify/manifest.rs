@@ -48,6 +48,9 @@ pub struct ManifestLoad {
 const MOST_RANGES: usize = 100_000;
 
 impl ManifestLoad {
+    /// Numbers that a set can hold in some 200 MB; three days of a million records a second.
+    pub const MOST_NUMBERS: u64 = 1 << 38;
+
     /// The numbers of the acked records; `None` if they are not told, or not as ranges.
     #[must_use]
     pub fn acked(&self) -> Option<RoaringTreemap> {

@@ -10,12 +10,15 @@ mod lineage;
 mod manifest;
 mod proof;
 mod searchable;
+mod tips;
+mod turn;
 mod waterfall;
 
-pub use consumer::{Acks, Consumer, Reader};
+pub use consumer::{Acks, CLOCKS, Consumer, When};
 pub use index::{Index, IndexError};
 pub use lineage::Lineage;
 pub use manifest::{AckBook, Manifest, ManifestLoad, Noting};
 pub use proof::{Arrived, Proof};
-pub use searchable::{Searchable, Span};
+pub use searchable::{Part, Searchable, Span, pages};
+pub use turn::Reader;
 pub use waterfall::Waterfall;

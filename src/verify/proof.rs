@@ -119,6 +119,16 @@ impl Proof {
         sources.map(Source::max_record_bytes).max().unwrap_or(0)
     }
 
+    /// Takes nothing as read, so that documents can be read again.
+    pub fn forget_documents(&mut self) {
+        self.foreign = 0;
+        for load in &mut self.loads {
+            let fresh = LoadProof::new(std::mem::take(&mut load.name), load.source.take());
+            let acked = std::mem::take(&mut load.acked);
+            *load = LoadProof { missing: acked.len(), acked, ..fresh };
+        }
+    }
+
     /// Notes documents that are not of the run.
     pub fn foreign_documents(&mut self, documents: u64) {
         self.foreign += documents;
@@ -166,7 +176,9 @@ impl Proof {
         let same = |made: &[u8], made_key: &[u8]| made == data && made_key == key;
         let Some(stamp) = self.settle(stamp, same) else { return };
         let Some(of) = self.loads.get_mut(usize::from(stamp.load)) else { return };
-        let key = of.source.as_ref().and_then(|source| source.key_index(stamp.n));
+        // Records that an explicit hash key places have one partition key and no order: they are on all shards.
+        let ordered = of.source.as_ref().filter(|source| !source.explicit());
+        let key = ordered.and_then(|source| source.key_index(stamp.n));
         if let Some(next) = key.and_then(|key| of.next_of_key.get_mut(key)) {
             of.out_of_order += u64::from(stamp.n < *next);
             *next = (*next).max(stamp.n + 1);
@@ -232,26 +244,36 @@ impl Proof {
         self.loads.iter().map(|load| load.missing).sum()
     }
 
-    /// What is proved.
+    /// How many records have arrived so far; each is counted once.
     #[must_use]
-    pub fn summary(&self) -> VerifySummary {
+    pub fn delivered(&self) -> u64 {
+        self.loads.iter().map(|load| load.delivered.len()).sum()
+    }
+
+    /// What is proved. `error`: why not all was read. What is missing may then be there, so that nothing is
+    /// called lost.
+    #[must_use]
+    pub fn summary(&self, error: Option<String>) -> VerifySummary {
         let sum = |count: fn(&LoadProof) -> u64| self.loads.iter().map(count).sum();
-        let delivered: u64 = sum(|load| load.delivered.len());
+        let delivered = self.delivered();
         let acked: u64 = sum(|load| load.acked.len());
-        let lost: u64 = sum(|load| load.missing);
+        let missing = self.missing();
+        let (lost, unread) = if error.is_some() { (0, missing) } else { (missing, 0) };
+        let lost_ranges = |of: &LoadProof| if lost > 0 { of.lost() } else { Vec::new() };
         VerifySummary {
             acked,
             delivered,
-            delivered_unacked: delivered - (acked - lost),
+            delivered_unacked: delivered - (acked - missing),
             lost,
-            lost_ranges: self.loads.iter().flat_map(LoadProof::lost).collect(),
+            lost_ranges: self.loads.iter().flat_map(lost_ranges).collect(),
+            unread,
             duplicated: sum(|load| load.copies),
             duplicated_records: sum(|load| load.repeated.len()),
             out_of_order: sum(|load| load.out_of_order),
             corrupted: sum(|load| load.corrupted),
             foreign: self.foreign,
             waterfall: self.waterfall.summary(),
-            error: None,
+            error,
         }
     }
 
@@ -260,7 +282,7 @@ impl Proof {
     pub fn counted(&self) -> CountedSummary {
         let sum = |count: fn(&LoadProof) -> u64| self.loads.iter().map(count).sum();
         CountedSummary {
-            delivered: sum(|load| load.delivered.len()),
+            delivered: self.delivered(),
             duplicated: sum(|load| load.copies),
             duplicated_records: sum(|load| load.repeated.len()),
             foreign: self.foreign,
@@ -392,7 +414,7 @@ mod tests {
                 let (key, data) = stored(&mut other, n as u64);
                 read(&mut proof, &key, &data);
             }
-            let summary = proof.summary();
+            let summary = proof.summary(None);
             let count = |is: fn(&Fate) -> bool| fates.iter().filter(|fate| is(fate)).count() as u64;
             prop_assert_eq!(summary.acked, count(|f| f.0));
             prop_assert_eq!(summary.delivered, count(|f| f.1 > 0));
@@ -419,8 +441,52 @@ mod tests {
             let (key, data) = stored(&mut own, n);
             read(&mut proof, &key, &data);
         }
-        let summary = proof.summary();
+        let summary = proof.summary(None);
         assert_eq!((summary.out_of_order, summary.duplicated, summary.delivered), (2, 1, 6));
+    }
+
+    /// Their one key is on every shard, and each shard is read at its own pace.
+    #[test]
+    fn records_that_are_placed_have_no_order() {
+        let mut proof = proof("per-shard", StampPlace::Body);
+        let mut own = source("per-shard", StampPlace::Body, 7, 0);
+        for n in [0, 4, 8, 1, 5, 9] {
+            let (key, data) = stored(&mut own, n);
+            read(&mut proof, &key, &data);
+        }
+        let summary = proof.summary(None);
+        assert_eq!((summary.out_of_order, summary.delivered), (0, 6));
+    }
+
+    #[test]
+    fn documents_that_are_read_again_are_no_copies() {
+        let mut proof = proof("uniform", StampPlace::Body);
+        let mut own = source("uniform", StampPlace::Body, 7, 0);
+        proof.acked(0, &[0, 1], 1, 2);
+        for _ in 0..2 {
+            proof.forget_documents();
+            for n in [0, 0, 1] {
+                proof.read_document(&serde_json::from_slice(&stored(&mut own, n).1).unwrap());
+            }
+            proof.read_document(&Value::Null);
+            let summary = proof.summary(None);
+            assert_eq!((summary.delivered, summary.duplicated, summary.lost, summary.foreign), (2, 1, 0, 1));
+        }
+    }
+
+    /// What was not seen is not lost where not all was read.
+    #[test]
+    fn what_was_not_read_is_not_lost() {
+        let mut proof = proof("uniform", StampPlace::Key);
+        let mut own = source("uniform", StampPlace::Key, 7, 0);
+        proof.acked(0, &[0, 1, 2], 1, 2);
+        let (key, data) = stored(&mut own, 1);
+        read(&mut proof, &key, &data);
+        let summary = proof.summary(Some("broken off".to_owned()));
+        assert_eq!((summary.delivered, summary.lost, summary.unread), (1, 0, 2));
+        assert!(summary.lost_ranges.is_empty() && !summary.proves());
+        let summary = proof.summary(None);
+        assert_eq!((summary.lost, summary.unread, summary.lost_ranges.len()), (2, 0, 2));
     }
 
     #[test]
@@ -448,7 +514,7 @@ mod tests {
         let last = packed.len() - 1;
         packed[last] ^= 1;
         read(&mut proof, "a", &packed);
-        let summary = proof.summary();
+        let summary = proof.summary(None);
         assert_eq!((summary.delivered, summary.foreign, summary.corrupted), (3, 3, 0));
     }
 

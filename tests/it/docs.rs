@@ -11,7 +11,7 @@ use tickgen::load::Rate;
 use tickgen::observe::{
     About, ClockOffset, CountedLoad, CountedSummary, DrillSummary, Environment, IndexSummary, Judge,
     LoadFacts, LostRange, METRICS, MergedRun, RunFacts, Settled, ShardHeat, ShardHeatRow, StoppedBy,
-    StreamFacts, Threshold, ThresholdResult, VERIFY_SCHEMA_VERSION, VerifyReport, VerifySummary,
+    StreamFacts, Threshold, ThresholdResult, TimeSummary, VERIFY_SCHEMA_VERSION, VerifyReport, VerifySummary,
     WindowSummary, figures,
 };
 use tickgen::plan::Plan;
@@ -116,7 +116,11 @@ fn reports() -> [Value; 2] {
             read: "s".into(),
             started_at: "2026-11-22T18:54:00Z".into(),
             verify,
-            index: Some(IndexSummary::default()),
+            index: Some(IndexSummary {
+                event_to_searchable_ms: Some(TimeSummary::default()),
+                measured_ratio: Some(0.5),
+                ..IndexSummary::default()
+            }),
             thresholds: vec![ThresholdResult { expr: "e".into(), value: 1.0, passed: true }],
         };
         serde_json::to_value(report).unwrap()

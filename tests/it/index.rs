@@ -2,7 +2,7 @@
 #![cfg(feature = "embedded")]
 
 use crate::docs::{report_schema, violations};
-use crate::harness::{finished, peers, run, tickgen};
+use crate::harness::{finished, peers, run, signal, start, tickgen};
 use crate::verify::{count, kept};
 use axum::Router;
 use axum::body::Bytes;
@@ -22,6 +22,8 @@ struct Script {
     documents: Vec<Value>,
     /// Documents that come later, one lot with each count.
     later: VecDeque<Vec<Value>>,
+    /// A document that comes once documents are read, and not their stamps alone.
+    last: Option<Value>,
     /// Statuses of the first answers in place of what was asked for.
     statuses: VecDeque<u16>,
     /// The most documents of one answer.
@@ -82,6 +84,10 @@ async fn answer(
     let most = script.most.min(usize::try_from(count(&asked, "size")).unwrap());
     let hits: Vec<Value> = found.iter().take(most).map(|&document| json!({"_source": document})).collect();
     let hits = json!({"total": {"value": found.len(), "relation": "eq"}, "hits": hits});
+    if asked["_source"] == true {
+        let last = script.last.take();
+        script.documents.extend(last);
+    }
     (StatusCode::OK, json!({"timed_out": false, "_shards": {"failed": 0}, "hits": hits}).to_string())
 }
 
@@ -112,7 +118,9 @@ async fn verified(summary: &Value, url: &str, flags: &[&str], settle: &str) -> (
     let file = kept(summary);
     let of = ["verify", "--summary-of", file.to_str().unwrap(), "--opensearch", url, "--index", "i"];
     let mut command = tickgen(&[&of[..], &["--summary", "-", "--settle", settle], flags].concat());
-    command.env("TICKGEN_OPENSEARCH_PASSWORD", "open sesame");
+    if flags.contains(&"--opensearch-user") {
+        command.env("TICKGEN_OPENSEARCH_PASSWORD", "open sesame");
+    }
     let found = tokio::task::spawn_blocking(move || finished(&command.output().unwrap())).await.unwrap();
     if found.1.is_object() {
         assert_eq!(violations(&report_schema(), &found.1, ""), [] as [String; 0]);
@@ -159,6 +167,10 @@ async fn faults_in_an_index_are_found_as_they_were_made() {
     assert_eq!(count(&report, "verify.duplicated_records"), 2);
     let ranges = json!([{"load": "", "first": 50, "last": 50}, {"load": "", "first": 100, "last": 104}]);
     assert_eq!(report["verify"]["lost_ranges"], ranges);
+    // They were all there at the first look.
+    let measured = (&report["index"]["event_to_searchable_ms"], &report["index"]["measured_ratio"]);
+    assert_eq!(measured, (&Value::Null, &json!(0.0)));
+    assert!(stderr.contains("searchable  not measured: begin before the documents come"), "{stderr}");
     assert!(stderr.contains("NOT PROVED           294 delivered = 300 acked - 6 lost"), "{stderr}");
 }
 
@@ -170,15 +182,67 @@ async fn documents_that_come_slowly_are_waited_for() {
     let script =
         Script { documents, later: later.into_iter().rev().collect(), most: 10_000, ..Script::default() };
     let (_, url) = serve(script).await;
-    let (code, report, stderr) = verified(&summary, &url, &[], "1m").await;
+    let (code, report, stderr) = verified(&summary, &url, &[], "6s").await;
     assert_eq!((code, counts(&report)), (0, [400, 400, 0, 0, 0, 0]), "{stderr}");
     let index = &report["index"];
     assert_eq!((count(index, "documents"), &index["settled"]), (400, &json!(true)));
     // The first count lets the second lot in, before it is looked which there are.
     let first = count(index, "found_at_first_look");
     assert_eq!((first, count(index, "event_to_searchable_ms.count")), (300, 100), "{index:#}");
+    assert_eq!(index["measured_ratio"], json!(0.25));
     assert!(index["between_looks_ms"].as_f64().unwrap() >= 1_000.0, "{index:#}");
     assert!(stderr.contains("after the intended start, or up to"), "{stderr}");
+}
+
+/// What delivers documents tries again: copies come when all records are there, and while they are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_copies_are_counted() {
+    let (summary, documents) = made(50);
+    let copy = documents[7].clone();
+    for (later, last) in [(vec![vec![], vec![copy.clone()]], None), (vec![], Some(copy.clone()))] {
+        let documents = documents.clone();
+        let script = Script { documents, later: later.into(), last, most: 10_000, ..Script::default() };
+        let (_, url) = serve(script).await;
+        let (code, report, stderr) = verified(&summary, &url, &[], "4s").await;
+        assert_eq!((code, counts(&report)), (0, [50, 50, 0, 1, 0, 0]), "{stderr}");
+        assert_eq!(count(&report, "index.documents"), 51);
+    }
+}
+
+/// With its id known a run's documents are looked for while it is on: each of them is measured.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_measured_while_the_run_is_on() {
+    let (summary, documents) = made(300);
+    let (script, url) = serve(Script { most: 10_000, ..Script::default() }).await;
+    let file = kept(&summary);
+    std::fs::write(&file, "").unwrap();
+    let id = summary["run_id"].as_str().unwrap();
+    let of = ["verify", "--summary-of", file.to_str().unwrap(), "--run", id, "--summary", "-", "--quiet"];
+    let verifying = start(&[&of[..], &["--opensearch", &url, "--index", "i", "--settle", "3s"]].concat());
+    let seen = |what: fn(&Value) -> bool| {
+        let script = Arc::clone(&script);
+        async move {
+            while !script.lock().unwrap().asked.iter().any(|(_, _, asked)| what(asked)) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    };
+    // The first look finds nothing.
+    seen(|asked| asked["sort"].is_array()).await;
+    script.lock().unwrap().documents = documents;
+    seen(|asked| asked["_source"] == json!(["STAMP"]) && asked["sort"].is_null()).await;
+    std::fs::write(&file, summary.to_string()).unwrap();
+    let ended = tokio::task::spawn_blocking(move || finished(&verifying.wait_with_output().unwrap()));
+    let (code, report, stderr) = ended.await.unwrap();
+    assert_eq!((code, counts(&report)), (0, [300, 300, 0, 0, 0, 0]), "{stderr}");
+    assert_eq!(violations(&report_schema(), &report, ""), [] as [String; 0]);
+    assert_eq!(count(&report, "index.event_to_searchable_ms.count"), 300, "{report:#}");
+    assert_eq!(
+        (count(&report, "index.found_at_first_look"), &report["index"]["measured_ratio"]),
+        (0, &json!(1.0))
+    );
+    assert!(stderr.contains("waiting for the run to end"), "{stderr}");
+    std::fs::remove_file(file).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,6 +255,30 @@ async fn the_wait_for_documents_is_bounded() {
     let (code, report, stderr) = verified(&summary, &url, &["--settle-timeout", "2s"], "1m").await;
     assert_eq!((code, &report["index"]["settled"]), (98, &json!(false)), "{stderr}");
     assert!(stderr.contains("had not settled when --settle-timeout ended the wait"), "{stderr}");
+}
+
+/// Who is stopped says what was found so far, and that it is no proof.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_that_is_stopped_says_so() {
+    let (summary, mut documents) = made(30);
+    documents.pop();
+    let (script, url) = serve(Script { documents, most: 10_000, ..Script::default() }).await;
+    let file = kept(&summary);
+    let of = ["verify", "--summary-of", file.to_str().unwrap(), "--opensearch", &url, "--index", "i"];
+    let verifying = start(&[&of[..], &["--summary", "-"]].concat());
+    while script.lock().unwrap().asked.len() < 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    signal(&verifying, "TERM");
+    let ended = tokio::task::spawn_blocking(move || finished(&verifying.wait_with_output().unwrap()));
+    let (code, report, stderr) = ended.await.unwrap();
+    assert_eq!(
+        (code, count(&report, "verify.unread"), count(&report, "verify.lost")),
+        (98, 30, 0),
+        "{stderr}"
+    );
+    assert!(stderr.contains("Not all was read: stopped before all documents were read"), "{stderr}");
+    std::fs::remove_file(file).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,6 +339,8 @@ async fn botocore_agrees_with_the_signature() {
             &domain,
             "--index",
             "i",
+            "--settle",
+            "1s",
         ]);
         command.env("HTTP_PROXY", &url).env("http_proxy", &url).env_remove("NO_PROXY").env_remove("no_proxy");
         command.env("AWS_SESSION_TOKEN", "a/token+");

@@ -2,7 +2,8 @@
 //! kinesis-mock stored, and aws-kinesis-agg opens the aggregates. `.ci/peers` installs them.
 
 use crate::harness::{self, assert_balanced, finished, free_port, tickgen};
-use serde_json::Value;
+use crate::proxy::{Meddling, Proxy};
+use serde_json::{Value, json};
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -102,17 +103,9 @@ impl Server {
         self.script("stream.py", stream, &["create", "--shards", &shards.to_string()]).await;
     }
 
-    /// The summary of a run into a stream. However slow the server is, no record is given up and no
-    /// attempt is cut off (which would leave its fate open); the run takes longer, that is all.
+    /// The summary of a run into a stream.
     async fn run(&self, stream: &str, flags: &[&str]) -> Value {
-        let mut all = vec!["--stream", stream, "--endpoint-url", &self.url, "--region", "us-east-1"];
-        all.extend(["--summary", "-", "--quiet", "--max-backlog", "1000000"]);
-        for time in ["--connect-timeout", "--attempt-timeout", "--record-ttl", "--drain-timeout"] {
-            all.extend([time, "5m"]);
-        }
-        all.extend(["--threshold", "achieved_rps > 0"]);
-        all.extend(flags);
-        let (code, summary, stderr) = finished(&output(Command::from(tickgen(&all))).await);
+        let (code, summary, stderr) = run_at(&self.url, stream, flags).await;
         assert_eq!(code, 0, "{stderr}\n{summary:#}");
         summary
     }
@@ -120,6 +113,19 @@ impl Server {
     async fn read_back(&self, stream: &str, flags: &[&str]) -> Value {
         self.script("readback.py", stream, flags).await
     }
+}
+
+/// What comes of a run into a stream. However slow the server is, no record is given up and no attempt is
+/// cut off (which would leave its fate open); the run takes longer, that is all.
+async fn run_at(url: &str, stream: &str, flags: &[&str]) -> (i32, Value, String) {
+    let mut all = vec!["--stream", stream, "--endpoint-url", url, "--region", "us-east-1"];
+    all.extend(["--summary", "-", "--quiet", "--max-backlog", "1000000"]);
+    for time in ["--connect-timeout", "--attempt-timeout", "--record-ttl", "--drain-timeout"] {
+        all.extend([time, "5m"]);
+    }
+    all.extend(["--threshold", "achieved_rps > 0"]);
+    all.extend(flags);
+    finished(&output(Command::from(tickgen(&all))).await)
 }
 
 /// Runs a command to its end.
@@ -229,6 +235,40 @@ async fn moto_is_proved() {
         let found = moto.read_back(stream, &["--deaggregate"]).await;
         assert_exact(3_000, &summary, &found);
     }
+}
+
+/// Answers are cut after moto took the request, and records are kept from who reads them: boto3, which reads
+/// moto itself, finds the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn moto_is_proved_through_faults() {
+    let Some(peers) = Peers::find() else { return };
+    let moto = peers.moto().await;
+    let load = ["--rps", "250", "--records", "1000", "--verify", "--verify-wait"];
+    for (stream, aggregate) in [("cut", "--aggregate=false"), ("cut-packed", "--aggregate=true")] {
+        moto.create(stream, 8).await;
+        let proxy = Proxy::before(&moto.url, Meddling { cut: Some(5), ..Meddling::default() }).await;
+        let (code, summary, stderr) =
+            run_at(&proxy.url, stream, &[&load[..], &["2m", aggregate]].concat()).await;
+        assert_eq!(code, 0, "{stderr}");
+        let (cuts, stored) = proxy.cut();
+        assert!(cuts > 2 && stored > 0, "{cuts} cuts");
+        let verify = &summary["verify"];
+        let counts = ["acked", "delivered", "lost", "duplicated", "corrupted", "foreign"];
+        assert_eq!(counts.map(|name| count(verify, name)), [1_000, 1_000, 0, stored, 0, 0], "{summary:#}");
+        let found = moto.read_back(stream, &["--deaggregate"]).await;
+        let (all, distinct) = (count(&found, "user_records"), count(&found, "distinct_payloads"));
+        assert_eq!((all, distinct), (1_000 + stored, 1_000), "{found:#}");
+    }
+    moto.create("hidden", 8).await;
+    let hide: fn(u64) -> bool = |n| n % 100 >= 97;
+    let proxy = Proxy::before(&moto.url, Meddling { hide: Some(hide), ..Meddling::default() }).await;
+    let (code, summary, stderr) = run_at(&proxy.url, "hidden", &[&load[..], &["3s"]].concat()).await;
+    assert_eq!((code, count(&summary["verify"], "lost")), (98, 30), "{stderr}");
+    let expected: Vec<Value> =
+        (0..10).map(|n| json!({"load": "", "first": 100 * n + 97, "last": 100 * n + 99})).collect();
+    assert_eq!(summary["verify"]["lost_ranges"], Value::from(expected));
+    // The records are there.
+    assert_eq!(count(&moto.read_back("hidden", &[]).await, "user_records"), 1_000);
 }
 
 /// Runs while the first of four shards is split and the last two are merged. Two small requests at a

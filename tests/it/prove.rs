@@ -2,7 +2,7 @@
 #![cfg(feature = "embedded")]
 
 use crate::docs::{report_schema, violations};
-use crate::harness::{finished, run, start};
+use crate::harness::{finished, run, start, tickgen};
 use crate::reshard::{STREAM, serve_wrapped};
 use crate::verify::{at, count, kept};
 use serde_json::{Value, json};
@@ -102,12 +102,13 @@ async fn the_end_of_a_run_is_waited_for() {
 async fn a_run_known_by_its_id_is_counted() {
     let (_, url) = serve_wrapped(4, 0, |app| app).await;
     let mut ids = Vec::new();
-    for _ in 0..2 {
+    for own in [&["--run-id", "0badcafe"][..], &[]] {
         let load = ["--rps", "300", "--records", "300", "--stamp", "key", "--aggregate", "--stream", STREAM];
-        let (code, summary, stderr) = run_beside(&[&load[..], &at(&url)].concat()).await;
+        let (code, summary, stderr) = run_beside(&[&load[..], &at(&url), own].concat()).await;
         assert_eq!(code, 0, "{stderr}");
         ids.push(summary["run_id"].as_str().unwrap().to_owned());
     }
+    assert_eq!(ids[0], "0badcafe");
     let of = ["verify", "--run", &ids[0], "--stream", STREAM];
     let (code, report, stderr) = run_beside(&[&of[..], &at(&url)].concat()).await;
     assert_eq!(code, 0, "{stderr}");
@@ -119,6 +120,10 @@ async fn a_run_known_by_its_id_is_counted() {
         json!([{"place": "0", "delivered": 300, "numbers": 300, "gaps": 0}])
     );
     assert_eq!(report["verify"]["acked"], Value::Null);
+    let of = ["verify", "--run", "0000000a", "--stream", STREAM];
+    let (code, report, stderr) = run_beside(&[&of[..], &at(&url)].concat()).await;
+    assert_eq!((code, count(&report, "verify.delivered")), (98, 0), "{stderr}");
+    assert!(stderr.contains("nothing of this run is there: look at --run"), "{stderr}");
     assert!(stderr.contains("NOT PROVED  which records were acked, lost or corrupted"), "{stderr}");
 }
 
@@ -138,6 +143,11 @@ fn summaries_that_prove_nothing_are_refused() {
     for (summary, flags, why) in [
         (embedded.clone(), &[][..], "no stream that outlives it (embedded, or --to): name the --stream"),
         (unstamped, &[], "its records do not say which they are: run it with --stamp key or --stamp body"),
+        (
+            with(&named, &format!("{load}/numbers"), (1_u64 << 47).into()),
+            &[],
+            "140737488355328 records of load",
+        ),
         (with(&named, "/tickgen_version", "9.9.9".into()), &[], "was written by tickgen 9.9.9; this is"),
         (
             with(&named, &format!("{load}/not_acked"), Value::Null),
@@ -163,7 +173,15 @@ fn what_says_nothing_about_a_proof_is_refused() {
         (&["verify"][..], "is needed: the summary that the run wrote to --summary FILE"),
         (&["verify", "--run", "12"], "--run 12: expected the run_id of a summary"),
         (&["verify", "--run", "0000000a"], "--run 0000000a: needs --stream, or --opensearch"),
-        (&["verify", "--run", "0000000a", "--summary-of", "x"], "leave one of the two out"),
+        (
+            &["verify", "--summary-of", "no/such/folder/run.json"],
+            "--summary-of no/such/folder/run.json: No such file or directory",
+        ),
+        (
+            &["verify", "--summary-of", "no-such-file.json", "--summary-wait", "0s"],
+            "--summary-of no-such-file.json: no summary of the run came within 0ns (--summary-wait)",
+        ),
+        (&["--run-id", "12"], "--run-id 12: expected the run_id of a summary"),
         (
             &["verify", "--run", "0000000a", "--opensearch", "http://a"],
             "--opensearch http://a: needs --index",
@@ -193,6 +211,39 @@ fn what_says_nothing_about_a_proof_is_refused() {
         let (code, _, stderr) = run(flags);
         assert!(code == 2 && stderr.contains(why), "{flags:?}\n{stderr}");
     }
+}
+
+/// Nor is a secret shown that is refused.
+#[test]
+fn addresses_of_an_index_hold_no_secrets() {
+    for (url, shown, why) in [
+        ("https://me:s3cret@h", "https://h:", "leave user and password out: --opensearch-user"),
+        ("https://me:s3/cret@h/path", "https://h/path:", "leave user and password out"),
+        ("http://h/?token=s3cret", "http://h/:", "expected an address without ? and #"),
+        ("http://h#s3cret", "http://h:", "expected an address without ? and #"),
+        ("ftp://me:s3cret@h", "ftp://h:", "expected a URL that begins with http"),
+    ] {
+        let of = ["verify", "--run", "0000000a", "--index", "i", "--opensearch", url];
+        let (code, _, stderr) = run(&of);
+        assert!(code == 2 && stderr.contains(why), "{url}: {stderr}");
+        assert!(
+            stderr.contains(shown) && !stderr.contains("s3") && !stderr.contains("me:"),
+            "{url}: {stderr}"
+        );
+    }
+    let (code, _, stderr) = run(&["--records", "1", "--endpoint-url", "ftp://me:s3cret@h"]);
+    assert!(code == 2 && stderr.contains("ftp://h:") && !stderr.contains("s3cret"), "{stderr}");
+}
+
+/// A password that nobody would show is a user that was forgotten.
+#[test]
+fn a_password_needs_a_user() {
+    let mut command =
+        tickgen(&["verify", "--run", "0000000a", "--index", "i", "--opensearch", "http://127.0.0.1:1"]);
+    command.env("TICKGEN_OPENSEARCH_PASSWORD", "open sesame");
+    let (code, _, stderr) = finished(&command.output().unwrap());
+    assert!(code == 2 && stderr.contains("TICKGEN_OPENSEARCH_PASSWORD: needs --opensearch-user"), "{stderr}");
+    assert!(!stderr.contains("open sesame"), "{stderr}");
 }
 
 /// The threshold of a proof is judged when it is there.

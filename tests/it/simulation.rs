@@ -468,7 +468,7 @@ proptest! {
         let twice = stream.stored.values().filter(|&&times| times > 1).count() as u64;
         // What comes from a file cannot be made again to compare.
         if scenario.drive != Drive::Replay {
-            let proof = stream.proof.summary();
+            let proof = stream.proof.summary(None);
             prop_assert_eq!((proof.acked, proof.lost, proof.corrupted, proof.foreign), (ledger.acked, 0, 0, 0));
             prop_assert_eq!((proof.delivered, proof.duplicated), (distinct, extra));
             prop_assert_eq!(proof.delivered, proof.acked - proof.lost + proof.delivered_unacked);

@@ -3,6 +3,8 @@
 
 use crate::docs::{report_schema, violations};
 use crate::harness::{Stored, assert_balanced, finished, run, signal, start};
+use crate::prove::run_beside;
+use crate::proxy::{Meddling, Proxy};
 use crate::reshard::{STREAM, serve_wrapped};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -26,7 +28,7 @@ pub(crate) fn count(summary: &Value, name: &str) -> u64 {
 }
 
 /// The numbers that the summary says are lost.
-fn lost(summary: &Value) -> BTreeSet<u64> {
+pub(crate) fn lost(summary: &Value) -> BTreeSet<u64> {
     let ranges = summary["verify"]["lost_ranges"].as_array().expect("lost_ranges");
     ranges.iter().flat_map(|range| count(range, "first")..=count(range, "last")).collect()
 }
@@ -219,11 +221,14 @@ fn every_kind_of_key_and_load_is_proved() {
         &["--keys", "fixed:k", "--payload-bytes", "300"],
         &["--keys", "per-shard"],
         &["--keys", "per-shard", "--aggregate"],
+        &["--keys", "per-shard", "--stamp", "body"],
         &["--template", template, "--aggregate"],
         &["--stamp", "body"],
         &["--payload-bytes", "4KiB", "--embedded-bytes", "1MiB"],
     ] {
         let mut all = vec!["--rps", "800", "--duration", "2s", "--shards", "4", "--verify"];
+        // Requests that are under way together may overtake each other.
+        all.extend(["--max-requests", "1"]);
         all.extend(["--threshold", "achieved_rps > 1"]);
         all.extend(flags);
         let (code, summary, stderr) = run(&all);
@@ -231,6 +236,10 @@ fn every_kind_of_key_and_load_is_proved() {
         let verify = &summary["verify"];
         let counts = ["delivered", "lost", "duplicated", "corrupted", "foreign"];
         assert_eq!(counts.map(|name| count(verify, name)), [1_600, 0, 0, 0, 0], "{flags:?}: {verify:#}");
+        assert!(
+            count(verify, "out_of_order") <= count(&summary, "retried_entries"),
+            "{flags:?}: {summary:#}"
+        );
     }
 }
 
@@ -312,6 +321,73 @@ fn a_resharded_stream_is_proved() {
     let verify = &summary["verify"];
     let counts = ["delivered", "lost", "duplicated", "corrupted", "foreign"];
     assert_eq!(counts.map(|name| count(verify, name)), [24_000, 0, 0, 0, 0], "{verify:#}");
+}
+
+/// What the server stored before the connection was cut is stored again, and counted; so it is told by who
+/// reads the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_cut_after_the_server_took_them_make_duplicates() {
+    for flags in [&["--stamp", "key"][..], &["--aggregate"]] {
+        let (store, url) = serve_wrapped(8, 0, |app| app).await;
+        let proxy = Proxy::before(&url, Meddling { cut: Some(7), ..Meddling::default() }).await;
+        let load = ["--stream", STREAM, "--rps", "1000", "--duration", "2s", "--verify"];
+        let load = [&load[..], flags, &at(&proxy.url), &["--threshold", "achieved_rps > 1"]].concat();
+        let (code, summary, stderr) = run_beside(&load).await;
+        assert_eq!(code, 0, "{stderr}");
+        let (cuts, stored) = proxy.cut();
+        let read = crate::reshard::read(&store).await;
+        assert!(cuts > 5 && stored > 0, "{cuts} cuts");
+        let verify = &summary["verify"];
+        let names = ["acked", "delivered", "lost", "unread", "duplicated", "corrupted", "foreign"];
+        let counts = names.map(|name| count(verify, name));
+        assert_eq!(counts, [2_000, 2_000, 0, 0, stored, 0, 0], "{flags:?}: {verify:#}");
+        assert_eq!((read.user_records, read.distinct), (2_000 + stored, 2_000));
+        assert!(stored <= count(&summary, "possible_duplicates"), "{summary:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_a_reader_is_not_given_are_lost() {
+    let (_, url) = serve_wrapped(4, 0, |app| app).await;
+    let hide: fn(u64) -> bool = |n| n % 100 >= 97;
+    let proxy = Proxy::before(&url, Meddling { hide: Some(hide), ..Meddling::default() }).await;
+    let load = ["--stream", STREAM, "--rps", "500", "--records", "500", "--verify", "--verify-wait", "1s"];
+    let (code, summary, stderr) = run_beside(&[&load[..], &at(&proxy.url)].concat()).await;
+    assert_eq!((code, count(&summary, "verify.lost")), (98, 15), "{stderr}");
+    assert_eq!(lost(&summary), (0..500).filter(|&n| hide(n)).collect::<BTreeSet<u64>>());
+    assert_eq!(summary["verify"]["lost_ranges"].as_array().unwrap().len(), 5);
+}
+
+/// Read when both are full, children that were begun before their parents' end would mix with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn children_are_read_after_their_parents() {
+    let (_, url) = serve_wrapped(4, 0, |app| app).await;
+    let load = ["--stream", STREAM, "--rps", "1000", "--duration", "5s", "--max-requests", "1"];
+    let keys = ["--keys", "ticker", "--tickers", "200", "--stamp", "body"];
+    let drills = ["--allow-drill", "--drill", "at=1s split=hottest", "--drill", "at=3s merge"];
+    let more = ["--threshold", "achieved_rps > 1"];
+    let (code, summary, stderr) = run_beside(&[&load[..], &keys, &drills, &more, &at(&url)].concat()).await;
+    assert_eq!(code, 0, "{stderr}");
+    let (code, report) = tokio::task::spawn_blocking(move || {
+        let (code, report) = verified_afterwards(&summary, &url);
+        assert!(count(&report, "verify.out_of_order") <= count(&summary, "retried_entries"), "{report:#}");
+        (code, report)
+    })
+    .await
+    .unwrap();
+    assert_eq!((code, count(&report, "verify.delivered")), (0, 5_000), "{report:#}");
+}
+
+/// What was throttled comes later than what was sent after it, and nothing else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_was_sent_again_is_out_of_order() {
+    let (_, url) = serve_wrapped(2, 0, |app| app).await;
+    let load = ["--stream", STREAM, "--rps", "2600", "--duration", "3s", "--max-requests", "1", "--verify"];
+    let more = ["--shard-limit", "none", "--keys", "ticker", "--threshold", "achieved_rps > 1"];
+    let (code, summary, stderr) = run_beside(&[&load[..], &more, &at(&url)].concat()).await;
+    assert_eq!(code, 0, "{stderr}");
+    let (late, again) = (count(&summary, "verify.out_of_order"), count(&summary, "retried_entries"));
+    assert!(0 < late && late <= again, "{late} of {again}: {summary:#}");
 }
 
 #[test]

@@ -98,7 +98,7 @@ class World:
             return 503, "later"
         # As the address is signed for an empty content type.
         assert not handler.headers["Content-Type"]
-        assert len(body) < 4096
+        assert len(body) <= 4096
         self.answers.append(json.loads(body))
         return 200, ""
 
@@ -233,6 +233,15 @@ def test_delete_tries_again_and_then_says_why_not(world):
     assert world.call("Delete", (503, ""), (200, "{}"), physical="test-stock-index")["Status"] == "SUCCESS"
     answer = world.call("Delete", (403, "no"), physical="test-stock-index")
     assert answer["Status"] == "FAILED" and "deleting index test-stock-index: HTTP 403" in answer["Reason"]
+
+
+@pytest.mark.parametrize("text", ["\u7d22\u5f15" * 2000, "\U0001f4a5" * 2000, "\"\\" * 2000, "plain" * 2000])
+def test_what_was_said_is_cut_to_what_cloudformation_reads(world, text):
+    answer = world.call("Create", (400, text))
+    assert answer["Status"] == "FAILED"
+    head = "Failed: creating index test-stock-index: HTTP 400: "
+    assert answer["Reason"].startswith(head) and text.startswith(answer["Reason"].removeprefix(head))
+    assert len(answer["Reason"]) > 300
 
 
 @pytest.mark.parametrize("kind", ["Create", "Update", "Delete", "Other"])

@@ -4,6 +4,7 @@ import importlib.machinery
 import importlib.util
 import pathlib
 import re
+import subprocess
 
 import pytest
 from cfnlint.decode import cfn_yaml
@@ -61,6 +62,19 @@ def test_firehose_reads_this_stream_and_writes_this_collection():
     allowed = {action: s["Resource"] for s in statements("CollectionDestinationRole") for action in listed(s["Action"])}
     assert allowed["aoss:APIAccessAll"] == {"Fn::GetAtt": ["Collection", "Arn"]}
     assert set(allowed) == {"aoss:APIAccessAll", "logs:PutLogEvents"}
+
+
+@pytest.mark.parametrize("role", sorted(of_type("AWS::IAM::Role")))
+def test_services_take_roles_on_behalf_of_this_account_only(role):
+    [statement] = properties(role)["AssumeRolePolicyDocument"]["Statement"]
+    assert set(statement["Principal"]) == {"Service"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def test_records_are_stamped_so_that_their_documents_can_be_proved():
+    [container] = properties("TaskDefinition")["ContainerDefinitions"]
+    assert {"Name": "TICKGEN_STAMP", "Value": {"Ref": "Stamp"}} in container["Environment"]
+    assert TEMPLATE["Parameters"]["Stamp"]["Default"] == "body"
 
 
 def test_every_star_is_one_that_aws_asks_for():
@@ -138,3 +152,27 @@ def test_the_walk_through_names_every_parameter_and_output():
         text = (ROOT / "docs" / document).read_text()
         for name in [*TEMPLATE["Parameters"], *TEMPLATE["Outputs"]]:
             assert f"`{name}`" in text, f"{name} is not in docs/{document}"
+
+
+def commands(document):
+    """The shell commands of a document, without their comments."""
+    text = (ROOT / "docs" / document).read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [re.sub(r"\s+# .*", "", block) for block in blocks]
+
+
+def test_both_walk_throughs_give_the_same_commands():
+    assert commands("PIPELINE.md") == commands("PIPELINE.ja.md")
+
+
+def test_the_commands_are_shell_and_know_the_template():
+    script = "\n".join(commands("PIPELINE.md"))
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert set(re.findall(r"output ([A-Z]\w+)", script)) <= set(TEMPLATE["Outputs"])
+    given = set(re.findall(r"(?:^|\s)([A-Z][A-Za-z]+)=", script))
+    assert {name for name, p in TEMPLATE["Parameters"].items() if "Default" not in p} <= given
+    assert given <= set(TEMPLATE["Parameters"])
+    # What is read of the index below needs a reader, and the summary is that of one task.
+    assert "ReaderArn" in given and "aoss:APIAccessAll" in script
+    prefix = properties("TaskDefinition")["ContainerDefinitions"][0]["LogConfiguration"]["Options"]
+    assert f'--log-stream-names "{prefix["awslogs-stream-prefix"]}/tickgen/' in script

@@ -244,6 +244,7 @@ pub(super) fn proof(summary: &Summary) -> String {
         named("Acked", count(verify.acked)),
         named("Delivered", count(verify.delivered)),
         named("Acked and lost", count(verify.lost)),
+        named("Acked and not read", count(verify.unread)),
         named("Copies beyond the first", count(verify.duplicated)),
         named("Out of order within their key", count(verify.out_of_order)),
         named("Corrupted", count(verify.corrupted)),
