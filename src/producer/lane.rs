@@ -1,5 +1,6 @@
 //! The engine in time: one task that wakes it, sends its requests and brings the answers back.
 
+use super::alarm::Alarm;
 use super::encode::Encoders;
 use super::engine::{Engine, Request};
 use super::steering::{Control, Phase};
@@ -15,6 +16,9 @@ use tokio::time::Instant;
 
 /// How often a snapshot is published.
 const PUBLISH: Nanos = 200 * MILLISECOND;
+
+/// A lane wakes by itself once in each of these.
+const TURN: Nanos = MILLISECOND;
 
 /// The connections of a lane to the rest of the program.
 #[derive(Debug)]
@@ -45,6 +49,9 @@ struct Lane<S> {
     phase: Phase,
     drain_ends: Option<Nanos>,
     next_publish: Nanos,
+    alarm: Alarm,
+    // When the engine was last asked for requests.
+    polled: Nanos,
 }
 
 /// Runs an engine to its end: until every record is settled, or the drain has taken too long.
@@ -64,6 +71,8 @@ pub(super) async fn run<S: PutRecords>(engine: Engine, sender: S, start: Instant
         phase: Phase::Run,
         drain_ends: None,
         next_publish: 0,
+        alarm: Alarm::new(),
+        polled: 0,
     };
     while lane.step().await {}
     let now = lane.now();
@@ -85,6 +94,7 @@ impl<S: PutRecords> Lane<S> {
         let freed = freed.notified();
         self.obey();
         let now = self.now();
+        self.polled = now;
         while let Some(request) = self.engine.poll(now) {
             let second = if S::SIGNED { self.engine.poll(now) } else { None };
             self.send(request, second);
@@ -187,13 +197,15 @@ impl<S: PutRecords> Lane<S> {
         let mut wake = self.next_publish;
         wake = wake.min(self.engine.next_wake().unwrap_or(wake));
         wake = wake.min(self.drain_ends.unwrap_or(wake));
+        // What falls due within a millisecond is made together.
+        wake = wake.max((self.polled / TURN + 1) * TURN);
         let wake = self.start + Duration::from_nanos(wake);
         tokio::select! {
             Some(sent) = self.sends.join_next(), if !self.sends.is_empty() => self.settle(sent),
             // The sender of control lives as long as the run; if it were gone, sleeping is right.
             Ok(()) = self.wiring.control.changed() => {}
             () = freed, if self.engine.waits_for_room() => {}
-            () = tokio::time::sleep_until(wake) => {}
+            () = self.alarm.at(wake) => {}
         }
         while let Some(sent) = self.sends.try_join_next() {
             self.settle(sent);

@@ -4,10 +4,11 @@
 //! [`Backlog`] keeps it until its shard's [`ShardLimit`] admits it (packed into an [`aggregate`] with
 //! others if asked), [`Batch`] gathers entries, `encode` writes the request, `lane` sends it, `settle`
 //! reads the answer into the [`Ledger`], and [`RetryPolicy`] says whether a failed record goes back.
-//! [`Engine`] alone knows that order. Everything but `lane` is pure: the time is passed in.
+//! [`Engine`] alone knows that order. Everything but `lane` and its `alarm` is pure: the time is passed in.
 
 mod account;
 pub mod aggregate;
+mod alarm;
 mod backlog;
 mod batch;
 mod encode;
