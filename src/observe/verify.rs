@@ -299,7 +299,11 @@ impl fmt::Display for VerifySummary {
         }
         // Another process than the run knows of none when it was sent.
         if self.untimed > 0 && times.sent_to_acked_ms.count > 0 {
-            writeln!(f, "untimed     {:>12} records: the reading was too far behind the sending", self.untimed)?;
+            writeln!(
+                f,
+                "untimed     {:>12} records: the reading was too far behind the sending",
+                self.untimed
+            )?;
         }
         if let Some(clock) = times.stream_clock_ahead_ms {
             writeln!(

@@ -473,7 +473,10 @@ mod tests {
             read(&mut proof, &key, &data);
         }
         let summary = proof.summary(None);
-        assert_eq!((summary.delivered, summary.waterfall.sent_to_acked_ms.count, summary.untimed), (15, 5, 10));
+        assert_eq!(
+            (summary.delivered, summary.waterfall.sent_to_acked_ms.count, summary.untimed),
+            (15, 5, 10)
+        );
     }
 
     #[test]
