@@ -28,6 +28,9 @@ pub struct VerifySummary {
     pub corrupted: u64,
     /// Records that were read and are not of this run.
     pub foreign: u64,
+    /// Acked records that arrived and are not among the times of sending and answer.
+    #[serde(default)]
+    pub untimed: u64,
     /// How long the records took from one step to the next.
     #[serde(flatten)]
     pub waterfall: WaterfallSummary,
@@ -284,14 +287,23 @@ impl fmt::Display for VerifySummary {
             writeln!(f, "lost        and more; the JSON summary has them")?;
         }
         let times = &self.waterfall;
-        for (name, times) in [
-            ("sent", times.intended_to_sent_ms),
-            ("arrived", times.intended_to_arrived_ms),
-            ("read", times.intended_to_read_ms),
+        let steps = if times.arrival_precision_ms > 1 { " (told in whole seconds)" } else { "" };
+        for (name, times, how) in [
+            ("sent", times.intended_to_sent_ms, ""),
+            ("arrived", times.intended_to_arrived_ms, steps),
+            ("read", times.intended_to_read_ms, ""),
         ] {
             if times.count > 0 {
-                writeln!(f, "{name:<9}   {} after the intended start", times.percentiles)?;
+                writeln!(f, "{name:<9}   {} after the intended start{how}", times.percentiles)?;
             }
+        }
+        // Another process than the run knows of none when it was sent.
+        if self.untimed > 0 && times.sent_to_acked_ms.count > 0 {
+            writeln!(
+                f,
+                "untimed     {:>12} records: the reading was too far behind the sending",
+                self.untimed
+            )?;
         }
         if let Some(clock) = times.stream_clock_ahead_ms {
             writeln!(

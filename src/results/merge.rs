@@ -283,6 +283,7 @@ fn verify(runs: &[EndedRun]) -> Option<VerifySummary> {
         sum.delivered_unacked += other.delivered_unacked;
         sum.lost += other.lost;
         sum.unread += other.unread;
+        sum.untimed += other.untimed;
         sum.lost_ranges.extend(other.lost_ranges.iter().cloned());
         sum.duplicated += other.duplicated;
         sum.duplicated_records += other.duplicated_records;

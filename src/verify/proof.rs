@@ -259,6 +259,7 @@ impl Proof {
         let acked: u64 = sum(|load| load.acked.len());
         let missing = self.missing();
         let (lost, unread) = if error.is_some() { (0, missing) } else { (missing, 0) };
+        let waterfall = self.waterfall.summary();
         let lost_ranges = |of: &LoadProof| if lost > 0 { of.lost() } else { Vec::new() };
         VerifySummary {
             acked,
@@ -272,7 +273,8 @@ impl Proof {
             out_of_order: sum(|load| load.out_of_order),
             corrupted: sum(|load| load.corrupted),
             foreign: self.foreign,
-            waterfall: self.waterfall.summary(),
+            untimed: (acked - missing).saturating_sub(waterfall.sent_to_acked_ms.count),
+            waterfall,
             error,
         }
     }
@@ -456,6 +458,25 @@ mod tests {
         }
         let summary = proof.summary(None);
         assert_eq!((summary.out_of_order, summary.delivered), (0, 6));
+    }
+
+    /// Past a bound halves that wait for each other are not kept, which is told.
+    #[test]
+    fn records_without_times_are_counted() {
+        let mut proof = proof("uniform", StampPlace::Key);
+        let mut own = source("uniform", StampPlace::Key, 7, 0);
+        let most = 1 << 18;
+        let numbers: Vec<u64> = (0..most + 10).collect();
+        proof.acked(0, &numbers, 1, 2);
+        for n in most - 5..most + 10 {
+            let (key, data) = stored(&mut own, n);
+            read(&mut proof, &key, &data);
+        }
+        let summary = proof.summary(None);
+        assert_eq!(
+            (summary.delivered, summary.waterfall.sent_to_acked_ms.count, summary.untimed),
+            (15, 5, 10)
+        );
     }
 
     #[test]
