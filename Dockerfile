@@ -13,7 +13,7 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/side_by_side \
     && touch src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \
-    && cp src/main.rs benches/side_by_side/ \
+    && for bench in side_by_side/main instructions steps; do cp src/main.rs benches/$bench.rs; done \
     && cargo build --release --locked --features "$FEATURES" --target "$(rustc --print host-tuple)"
 COPY src src
 # Served by the program, so part of it.

@@ -296,7 +296,7 @@ fn limits_through_a_reshard() {
     let mut now = 0;
     while engine.snapshot(now).account.throttled_entries < 40 {
         while let Some(request) = engine.poll(now) {
-            let throttled = vec![EntryAnswer::Rejected(EntryError::Throttled); request.entry_count()];
+            let throttled = vec![EntryAnswer::Rejected(EntryError::Throttled); request.entries().len()];
             engine.settle(request, Answer::Entries(throttled), now);
         }
         now += MILLISECOND;

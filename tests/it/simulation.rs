@@ -414,7 +414,7 @@ fn simulate(scenario: &Scenario) -> (Engine, Stream, Nanos) {
             engine.stop(now);
         }
         while let Some(request) = engine.poll(now) {
-            assert!(request.entry_count() <= 500 && air.len() < scenario.requests);
+            assert!(request.entries().len() <= 500 && air.len() < scenario.requests);
             let latency = 1 + stream.draws.bits(stream.requests ^ 0xABCD) % (40 * MILLISECOND);
             let body = encoder.encode(&request, Vec::new());
             let answer = stream.answer(&request, &body, now);
@@ -625,7 +625,7 @@ fn engines_share_the_records_out() {
                     for entry in Stored::read_body(&encoder.encode(&request, Vec::new())) {
                         all.extend(entry.records.into_iter().map(|record| (record.key, record.data)));
                     }
-                    let accepted = vec![EntryAnswer::Accepted(ShardId(0)); request.entry_count()];
+                    let accepted = vec![EntryAnswer::Accepted(ShardId(0)); request.entries().len()];
                     config_engine.settle(request, Answer::Entries(accepted), now);
                 }
                 now += MILLISECOND;

@@ -79,9 +79,9 @@ impl Request {
         &self.records
     }
 
-    /// How many entries it has.
+    /// Its entries, in the order in which the answer has their results.
     #[must_use]
-    pub fn entry_count(&self) -> usize {
-        self.entries.len()
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
     }
 }

@@ -1,0 +1,112 @@
+//! Records through the hot path and nothing else, to have their instructions counted: `.ci/instructions` runs this
+//! under callgrind.
+//!
+//! `instructions CASE RECORDS` warms up, then takes RECORDS or a few more through poll, encode, reading the answer
+//! and settle, and prints how many they were and how often they asked for memory.
+
+mod hot_path;
+
+use bytes::Bytes;
+use hot_path::{accepted, answer_body, engine};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tickgen::kinesis::Answer;
+use tickgen::kinesis::protocol::{Form, read_answer};
+use tickgen::load::{MILLISECOND, Nanos};
+use tickgen::producer::{Encoder, Engine};
+
+/// Records until buffers have their sizes.
+const WARMUP: u64 = 100_000;
+
+/// The system's allocator, counting.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[expect(unsafe_code, reason = "an allocator is; every call is the system's, as it came")]
+// SAFETY: as `System`'s, to which each call goes unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// An engine with all that a request meets on its way.
+struct HotPath {
+    engine: Engine,
+    encoder: Encoder,
+    form: Form,
+    next: Vec<u8>,
+    // Answers by their number of entries, read as if they had come; what is settled is by the right shards.
+    answers: HashMap<usize, Vec<u8>>,
+    now: Nanos,
+}
+
+impl HotPath {
+    fn new(aggregate: bool, form: Form) -> Self {
+        let engine = engine(aggregate, form);
+        let encoder = engine.encoder();
+        let answers = HashMap::new();
+        Self { engine, encoder, form, next: Vec::new(), answers, now: 0 }
+    }
+
+    /// At least so many records in whole requests; tells how many.
+    fn run(&mut self, records: u64) -> u64 {
+        let mut done = 0;
+        while done < records {
+            done += self.request();
+        }
+        done
+    }
+
+    fn request(&mut self) -> u64 {
+        self.now += MILLISECOND;
+        let request = self.engine.poll(self.now).expect("a closed loop that was answered has a request");
+        let body = black_box(self.encoder.encode(&request, std::mem::take(&mut self.next)));
+        self.reuse(body);
+        let entries = request.entries().len();
+        let answer = self.answers.entry(entries).or_insert_with(|| answer_body(entries, self.form));
+        assert!(matches!(read_answer(answer, self.form), Answer::Entries(read) if read.len() == entries));
+        let (records, answer) = (request.records().len() as u64, accepted(&request));
+        self.engine.settle(request, answer, self.now);
+        records
+    }
+
+    /// As the lane does with the body of a request that was sent.
+    fn reuse(&mut self, body: Bytes) {
+        self.next = Vec::from(body);
+        self.next.clear();
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let [case, records] = args.as_slice() else { panic!("usage: instructions CASE RECORDS") };
+    let (aggregate, form) = match case.as_str() {
+        "single" => (false, Form::Json),
+        "single_cbor" => (false, Form::Cbor),
+        "aggregate" => (true, Form::Json),
+        "aggregate_cbor" => (true, Form::Cbor),
+        _ => panic!("a case is single, single_cbor, aggregate or aggregate_cbor"),
+    };
+    let mut path = HotPath::new(aggregate, form);
+    path.run(WARMUP);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let done = path.run(records.parse().expect("a number of records"));
+    println!("{done} {}", ALLOCATIONS.load(Ordering::Relaxed) - before);
+}
