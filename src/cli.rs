@@ -6,7 +6,7 @@ pub use report::ReportTask;
 
 use crate::admin::Probe;
 use crate::config::{Raw, Source};
-use crate::plan::SET_BY_SEARCH;
+use crate::plan::{OF_CALIBRATION, SET_BY_SEARCH};
 use crate::settings::{Key, SETTINGS, Setting};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -33,6 +33,8 @@ pub enum Task {
     Search,
     /// Prove what arrived of a run: `verify`.
     Verify,
+    /// Measure what this machine can send at most: `calibrate`.
+    Calibrate,
     /// Tell whether a running tickgen is well, the one there or the one with these settings: `health`.
     Health(Option<Probe>),
     /// Add up, compare or show runs that have ended: `report`.
@@ -61,6 +63,13 @@ The run needs records that say which they are: --stamp key, or --stamp body for 
 
 Exit codes: 0 proved, thresholds met; 1 it could not be looked; 2 bad usage or configuration; 98 acked \
 records lost; 99 a threshold missed.";
+
+const ABOUT_CALIBRATE: &str = "Measures what this machine can send at most, to an endpoint in this process.";
+const AFTER_CALIBRATE: &str = "The flags of the first group are TICKGEN_CALIBRATE_* variables and \
+calibrate-* keys. The figures are kept in $XDG_CACHE_HOME/tickgen/ceiling.json, or below ~/.cache: the \
+summary of a run with the same settings says which share of them it used.
+
+Exit codes: 0 measured; 1 it could not be measured; 2 bad usage or configuration, nothing sent.";
 
 /// The settings of a run that `tickgen verify` has too.
 const OF_RUNS_AND_VERIFY: [Key; 14] = [
@@ -98,6 +107,12 @@ pub fn command() -> Command {
         .arg(config_argument())
         .args(only_of("verify").map(argument))
         .args(of_runs().filter(|(key, _)| OF_RUNS_AND_VERIFY.contains(key)).map(|(_, one)| argument(one)));
+    let calibrate = Command::new("calibrate")
+        .about(ABOUT_CALIBRATE)
+        .after_help(AFTER_CALIBRATE)
+        .arg(config_argument())
+        .args(only_of("calibrate").map(argument))
+        .args(of_runs().filter(|(key, _)| OF_CALIBRATION.contains(key)).map(|(_, one)| argument(one)));
     Command::new("tickgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
@@ -107,6 +122,7 @@ pub fn command() -> Command {
         .args(of_no_run().map(|setting| argument(setting).hide(true)))
         .subcommand(search)
         .subcommand(verify)
+        .subcommand(calibrate)
         .subcommand(health())
         .subcommand(report::command())
         .args_conflicts_with_subcommands(true)
@@ -186,6 +202,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
         },
         Some(("health", health)) => (Task::Health(health.get_one("url").cloned()), health),
         Some(("verify", of_verify)) => (Task::Verify, of_verify),
+        Some(("calibrate", of_calibration)) => (Task::Calibrate, of_calibration),
         Some((_, of_search)) => (Task::Search, of_search),
         None => (Task::Run, &matches),
     };

@@ -8,9 +8,9 @@ use tickgen::admin::Probe;
 use tickgen::cli::{self, Cli, Task};
 use tickgen::config::{ConfigError, Raw, Settings};
 use tickgen::observe::report::page;
-use tickgen::observe::{Summary, VerifyReport, init_logs};
-use tickgen::plan::{Output, Plan, SearchPlan, Target, Ui, VerifyPlan, WriteTo};
-use tickgen::run::{Reload, RunError, Signals, Sources, Stops, run_reloading, search, verify};
+use tickgen::observe::{Calibration, Summary, VerifyReport, init_logs};
+use tickgen::plan::{CalibratePlan, Output, Plan, SearchPlan, Target, Ui, VerifyPlan, WriteTo};
+use tickgen::run::{Reload, RunError, Signals, Sources, Stops, calibrate, run_reloading, search, verify};
 use tickgen::search::{SearchSummary, Verdict};
 use tickgen::settings::Key;
 use tickgen::terminal;
@@ -82,6 +82,7 @@ enum Planned {
     Run(Plan),
     Search(SearchPlan),
     Verify(VerifyPlan),
+    Calibrate(CalibratePlan),
 }
 
 /// What came of it.
@@ -89,6 +90,7 @@ enum Done {
     Run(Box<Summary>),
     Search(Box<SearchSummary>),
     Verify(Box<VerifyReport>),
+    Calibrate(Box<Calibration>),
 }
 
 impl Planned {
@@ -99,6 +101,7 @@ impl Planned {
             Task::Run | Task::Health(_) | Task::Report(_) => Plan::new(settings, random_seed).map(Self::Run),
             Task::Search => SearchPlan::new(settings, random_seed).map(Self::Search),
             Task::Verify => VerifyPlan::new(settings).map(Self::Verify),
+            Task::Calibrate => CalibratePlan::new(settings, random_seed).map(Self::Calibrate),
         }
     }
 
@@ -107,6 +110,7 @@ impl Planned {
             Self::Run(plan) => &plan.output,
             Self::Search(plan) => &plan.runs().output,
             Self::Verify(plan) => &plan.output,
+            Self::Calibrate(plan) => &plan.run().output,
         }
     }
 
@@ -128,6 +132,7 @@ impl Planned {
         match self {
             Self::Search(_) => Some("a search is shown line by line".into()),
             Self::Verify(_) => Some("a proof is not shown live".into()),
+            Self::Calibrate(_) => Some("a calibration is not shown live".into()),
             Self::Run(Plan { target: Target::Lines(WriteTo::Stdout), .. }) if stdout().is_terminal() => {
                 Some("--to stdout writes to the terminal".into())
             }
@@ -145,6 +150,7 @@ impl Planned {
             }
             Self::Search(plan) => search(plan, stops).await.map(Box::new).map(Done::Search),
             Self::Verify(plan) => verify(plan, stops).await.map(Box::new).map(Done::Verify),
+            Self::Calibrate(plan) => calibrate(plan, stops).await.map(Box::new).map(Done::Calibrate),
         };
         done.map_err(Failure::Run)
     }
@@ -156,6 +162,7 @@ impl Done {
             Self::Run(summary) => serde_json::to_vec_pretty(summary),
             Self::Search(summary) => serde_json::to_vec_pretty(summary),
             Self::Verify(report) => serde_json::to_vec_pretty(report),
+            Self::Calibrate(calibration) => serde_json::to_vec_pretty(calibration),
         }
     }
 
@@ -164,6 +171,7 @@ impl Done {
             Self::Run(summary) => summary.to_string(),
             Self::Search(summary) => summary.to_string(),
             Self::Verify(report) => report.to_string(),
+            Self::Calibrate(calibration) => calibration.to_string(),
         }
     }
 
@@ -183,7 +191,7 @@ impl Done {
             Self::Run(summary) if !summary.passed() => THRESHOLD_MISSED,
             Self::Verify(report) if !report.proved() => NOT_PROVED,
             Self::Verify(report) if !report.passed() => THRESHOLD_MISSED,
-            Self::Run(_) | Self::Verify(_) => 0,
+            Self::Run(_) | Self::Verify(_) | Self::Calibrate(_) => 0,
             Self::Search(summary) => match summary.verdict {
                 Verdict::Found | Verdict::HeldThroughout => 0,
                 Verdict::NeverHeld => THRESHOLD_MISSED,

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 mod application;
+mod calibrate;
 mod change;
 mod cost;
 mod drill;
@@ -28,6 +29,7 @@ mod verify;
 mod whole;
 
 pub use application::Application;
+pub use calibrate::{CalibratePlan, OF_CALIBRATION, of_the_ceiling};
 pub use change::{Change, Changes};
 pub use cost::CostPlan;
 pub use drill::{Drill, DrillTask};

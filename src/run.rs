@@ -1,6 +1,8 @@
 //! One run, from the plan to the summary.
 
 mod application;
+mod calibrate;
+mod ceiling;
 mod destination;
 mod drill;
 mod ending;
@@ -44,6 +46,7 @@ use tokio::task::JoinSet;
 use underway::{Underway, begin};
 use verify::Verifying;
 
+pub use calibrate::calibrate;
 pub use prove::verify;
 pub use reload::{Reload, Sources};
 #[cfg(any(test, fuzzing))]
@@ -73,6 +76,9 @@ pub enum RunError {
     /// A signal came before all was read.
     #[error("stopped before all was read; nothing is proved")]
     Unread,
+    /// What this machine can send could not be measured.
+    #[error("not calibrated: {0}")]
+    NotCalibrated(String),
     /// The admin server has no port.
     #[error("--admin-addr {addr}: {source}")]
     Admin {

@@ -39,12 +39,13 @@ impl Setting {
         own.unwrap_or(self.name)
     }
 
-    /// The subcommand that it is for alone, `search` or `verify`.
+    /// The subcommand that it is for alone, `search`, `verify` or `calibrate`.
     #[must_use]
     pub fn subcommand(&self) -> Option<&'static str> {
         match self.group {
             "Search" => Some("search"),
             "Verification" => Some("verify"),
+            "Calibration" => Some("calibrate"),
             _ => None,
         }
     }
@@ -185,6 +186,10 @@ settings! {
             "Offer each rate for this time before measuring it"
         SearchPrecision "search-precision" = "0.25%", "PERCENT";
             "How close the highest rate that holds and the lowest that does not must come"
+    }
+    "Calibration" {
+        CalibrateDuration "calibrate-duration" = "3s", "TIME";
+            "Send for this time without TLS, and for as long with it"
     }
     "Application" {
         StartWhen "start-when" = "", "URL";

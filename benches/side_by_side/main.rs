@@ -5,13 +5,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "a bench starts processes and waits for them")]
 
-mod null_server;
 mod plain_loop;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tickgen::kinesis::null::NullEndpoint;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -21,13 +21,21 @@ fn main() -> Result<()> {
         Some("null-server") => {
             let millis = args.get(1).map_or(Ok(0), |text| text.parse())?;
             let shards = args.get(2).map_or(Ok(1), |text| text.parse())?;
-            null_server::serve(Duration::from_millis(millis), shards).map_err(Into::into)
+            serve(Duration::from_millis(millis), shards)
         }
         Some("plain-loop") => plain_loop::run(&args[1], Duration::from_secs(args[2].parse()?)),
         _ => {
             let seconds = args.pop().and_then(|text| text.parse().ok()).unwrap_or(5);
             compare(seconds)
         }
+    }
+}
+
+/// Answers at a port, which it prints, until the process is ended.
+fn serve(delay: Duration, shards: u64) -> Result<()> {
+    println!("{}", NullEndpoint::of_shards(shards, false, delay)?.port());
+    loop {
+        std::thread::park();
     }
 }
 

@@ -17,7 +17,7 @@ mod server;
 
 pub use guard::{Guard, Token};
 pub use probe::Probe;
-pub use process::{figures as process_figures, system};
+pub use process::{cpu_model, figures as process_figures, system};
 pub use routes::OPENAPI;
 pub use server::Limits;
 

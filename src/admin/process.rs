@@ -36,6 +36,19 @@ pub fn system() -> Environment {
     }
 }
 
+/// The model of the processor, of the first of several; where it is not told, its kind.
+#[must_use]
+pub fn cpu_model() -> String {
+    let told = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| model(&text));
+    told.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// The first line `model name : ...`.
+fn model(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+    line.split_once(':').map(|(_, model)| model.trim().to_owned()).filter(|model| !model.is_empty())
+}
+
 /// User and system time, fields 14 and 15; the name before them is in brackets and may hold anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
@@ -63,6 +76,8 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 99 1000 200";
         assert_eq!(cpu_seconds(stat), Some(3.0));
         assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    5120 kB\nThreads:\t1\n"), Some(5_242_880));
+        let cpuinfo = "processor\t: 0\nmodel name\t: A CPU: 2.0GHz\nmodel name\t: B\n";
+        assert_eq!((model(cpuinfo).as_deref(), model("processor: 0")), (Some("A CPU: 2.0GHz"), None));
         assert_eq!((cpu_seconds("7 (x) S 1"), resident_bytes("VmRSS: many kB")), (None, None));
     }
 

@@ -60,6 +60,8 @@ pub enum Reach {
         key: &'static str,
         /// Its secret.
         secret: &'static str,
+        /// The only certificate that it may show with TLS, in PEM.
+        certificate: Option<&'static str>,
     },
 }
 
@@ -160,7 +162,7 @@ impl Client {
                 }
                 aws_sdk_kinesis::config::Builder::from(&loader.load().await)
             }
-            Reach::Loopback { url, region, key, secret } => aws_sdk_kinesis::Config::builder()
+            Reach::Loopback { url, region, key, secret, .. } => aws_sdk_kinesis::Config::builder()
                 .http_client(http)
                 .behavior_version(BehaviorVersion::latest())
                 .region(Region::new(*region))
@@ -284,6 +286,11 @@ fn http_client(config: &ClientConfig, open: &Arc<AtomicUsize>) -> Result<pool::C
         Reach::Aws { .. } => proxy::ProxyConfig::from_env(),
         Reach::Loopback { .. } => proxy::ProxyConfig::disabled(),
     };
+    let mut trusted = tls::TrustStore::default();
+    if let Reach::Loopback { certificate: Some(certificate), .. } = config.reach {
+        trusted = tls::TrustStore::empty().with_pem_certificate(certificate);
+    }
+    let trusted = tls::TlsContext::builder().with_trust_store(trusted).build();
     let pool = ConnectionPool::builder()
         .max_connections_per_host(config.max_connections)
         .proxy_config(proxy)
@@ -295,6 +302,7 @@ fn http_client(config: &ClientConfig, open: &Arc<AtomicUsize>) -> Result<pool::C
             };
         })
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .tls_context(trusted.map_err(|error| StreamError::Build(error.into()))?)
         .build_https()
         .map_err(|error| StreamError::Build(error.into()))?;
     pool::Client::new(&pool).map_err(|error| StreamError::Build(error.into()))

@@ -14,6 +14,7 @@ mod fan_out;
 mod http;
 pub mod limits;
 pub mod md5;
+pub mod null;
 pub mod protocol;
 mod reader;
 mod scan;

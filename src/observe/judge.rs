@@ -1,3 +1,4 @@
+use super::ceiling::{Ceiling, CeilingSummary};
 use super::environment::Environment;
 use super::figures::{Circumstances, Figures, SteeredSummary, WindowSummary};
 use super::heat::ShardHeat;
@@ -32,6 +33,8 @@ pub struct About {
     pub environment: Option<Environment>,
     /// What it is charged by; `None` if it goes to no stream.
     pub tariff: Option<Tariff>,
+    /// What this machine can send with its settings, if it was calibrated.
+    pub ceiling: Option<Ceiling>,
 }
 
 /// What is known of a load besides its counts.
@@ -175,6 +178,8 @@ impl Judge {
                 several.iter().zip(snapshots).all(open).then(|| all.scheduled_rps())
             }
         };
+        let figures = Figures::new(&all, target_rps, &self.around);
+        let ceiling = CeilingSummary::new(self.facts.about.ceiling, figures.acked, figures.elapsed_s);
         Summary {
             schema_version: SCHEMA_VERSION,
             tickgen_version: env!("CARGO_PKG_VERSION").into(),
@@ -188,7 +193,7 @@ impl Judge {
             unkept: all.account.unkept,
             nothing_measured: all.measured() == 0,
             times: None,
-            figures: Figures::new(&all, target_rps, &self.around),
+            figures,
             loads,
             windows: all.account.windows.iter().map(WindowSummary::new).collect(),
             steered: self.steered(snapshots),
@@ -197,6 +202,7 @@ impl Judge {
             verify: None,
             thresholds: Vec::new(),
             cost: self.facts.about.tariff.as_ref().map(|tariff| tariff.cost(&all)),
+            ceiling,
             configuration: self.facts.about.configuration.clone(),
             environment: self.facts.about.environment.clone(),
             shard_heat: ShardHeat::new(&all.account.windows, &self.around.streams, all.account.shards.len()),

@@ -1,5 +1,6 @@
 //! What people and machines see: readers of one snapshot, never writers.
 
+mod ceiling;
 mod drill;
 mod environment;
 mod exposition;
@@ -23,6 +24,7 @@ mod threshold;
 mod verdict;
 mod verify;
 
+pub use ceiling::{Calibrated, Calibration, Capacity, Ceiling, CeilingSummary};
 pub use drill::DrillSummary;
 pub use environment::{Environment, StreamFacts};
 pub use figures::{

@@ -1,3 +1,4 @@
+use super::ceiling::CeilingSummary;
 use super::figures::{Figures, Named, SteeredSummary, WindowSummary};
 use super::threshold::{is_of_proof, largest, of_a_load};
 use super::{DrillSummary, Environment, ShardHeat, VerifySummary};
@@ -88,6 +89,9 @@ pub struct Summary {
     /// What the run would cost at list price; absent if it went to no stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostSummary>,
+    /// What this machine can send with these settings, and the share of it that the run used.
+    #[serde(default)]
+    pub ceiling: CeilingSummary,
     /// The settings that were given, by name; of several loads, their own as `loads.NAME.SETTING`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub configuration: BTreeMap<String, String>,
@@ -298,6 +302,7 @@ impl fmt::Display for Summary {
         if let Some(cost) = &self.cost {
             writeln!(f, "cost        {cost}")?;
         }
+        self.ceiling.fmt(f)?;
         for threshold in &self.thresholds {
             writeln!(f, "{threshold}")?;
         }

@@ -4,8 +4,8 @@ use super::EndedRun;
 use super::read::sum;
 use crate::cost::CostSummary;
 use crate::observe::{
-    Figures, HotKey, Interval, MergedRun, Named, Percentiles, StoppedBy, Summary, Threshold, ThresholdResult,
-    TimeSummary, Times, VerifySummary,
+    CeilingSummary, Figures, HotKey, Interval, MergedRun, Named, Percentiles, StoppedBy, Summary, Threshold,
+    ThresholdResult, TimeSummary, Times, VerifySummary,
 };
 use crate::verify::Manifest;
 use over_time::{drills, heat, intervals, steered, windows};
@@ -75,6 +75,8 @@ pub fn merge(runs: &[EndedRun]) -> Result<EndedRun, MergeError> {
     };
     summary.verify = verify(runs);
     summary.cost = cost(runs, together);
+    // Machines may differ.
+    summary.ceiling = CeilingSummary::default();
     summary.configuration = configuration(runs);
     summary.shard_heat = heat(&shifted);
     if let Some(environment) = &mut summary.environment {

@@ -74,13 +74,7 @@ impl Destinations {
         match &plan.target {
             Target::Streams { endpoint_url, region, profile } => {
                 let (endpoint_url, region, profile) = (endpoint_url.clone(), region.clone(), profile.clone());
-                let loads = streams(plan, &Reach::Aws { endpoint_url, region, profile }).await?;
-                Ok(Self {
-                    loads,
-                    marks: ReadMarks::default(),
-                    #[cfg(feature = "embedded")]
-                    _embedded: None,
-                })
+                Self::at(plan, Reach::Aws { endpoint_url, region, profile }).await
             }
             Target::Lines(to) => {
                 // A pipe opens once somebody reads it, which a signal must not wait for.
@@ -113,7 +107,13 @@ impl Destinations {
                 let marked = plan.verify.map(|_| marks.clone());
                 let server = Embedded::start(shards, *keep_bytes, marked, fan_out).await?;
                 let (key, secret) = embedded::CREDENTIALS;
-                let reach = Reach::Loopback { url: server.url(), region: embedded::REGION, key, secret };
+                let reach = Reach::Loopback {
+                    url: server.url(),
+                    region: embedded::REGION,
+                    key,
+                    secret,
+                    certificate: None,
+                };
                 let mut one = stream(plan, StreamRef::Name(embedded::STREAM.to_owned()), 0, reach).await?;
                 one.info.limits.request_bytes =
                     one.info.limits.request_bytes.min(embedded::MAX_REQUEST_BYTES);
@@ -125,6 +125,18 @@ impl Destinations {
                 Err(RunError::Plan("this build has no embedded Kinesis; name a --stream".to_owned()))
             }
         }
+    }
+}
+
+impl Destinations {
+    /// The streams that the loads name, at `reach`.
+    pub(super) async fn at(plan: &Plan, reach: Reach) -> Result<Self, RunError> {
+        Ok(Self {
+            loads: streams(plan, &reach).await?,
+            marks: ReadMarks::default(),
+            #[cfg(feature = "embedded")]
+            _embedded: None,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is known of a run besides its counts.
 
+use super::ceiling::ceiling;
 use super::destination::{Destination, Destinations};
 use crate::admin::{process_figures, system};
 use crate::config::without_credentials;
@@ -36,6 +37,7 @@ pub(super) fn facts(
             configuration: plan.configuration.clone(),
             environment: Some(environment(plan, to)),
             tariff: tariff(plan, to),
+            ceiling: ceiling(plan),
         },
     }
 }

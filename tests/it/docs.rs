@@ -9,10 +9,10 @@ use tickgen::config::{Settings, Source};
 use tickgen::cost::{CapacityMode, PriceList, Tariff};
 use tickgen::load::Rate;
 use tickgen::observe::{
-    About, ClockOffset, CountedLoad, CountedSummary, DrillSummary, Environment, IndexSummary, Judge,
-    LoadFacts, LostRange, METRICS, MergedRun, RunFacts, Settled, ShardHeat, ShardHeatRow, StoppedBy,
-    StreamFacts, Threshold, ThresholdResult, TimeSummary, VERIFY_SCHEMA_VERSION, VerifyReport, VerifySummary,
-    WindowSummary, figures,
+    About, Calibration, Ceiling, ClockOffset, CountedLoad, CountedSummary, DrillSummary, Environment,
+    IndexSummary, Judge, LoadFacts, LostRange, METRICS, MergedRun, RunFacts, Settled, ShardHeat,
+    ShardHeatRow, StoppedBy, StreamFacts, Threshold, ThresholdResult, TimeSummary, VERIFY_SCHEMA_VERSION,
+    VerifyReport, VerifySummary, WindowSummary, figures,
 };
 use tickgen::plan::Plan;
 use tickgen::producer::{Snapshot, Window};
@@ -158,6 +158,7 @@ fn about() -> About {
         configuration: [("rps".to_owned(), "5".to_owned())].into(),
         environment: Some(environment),
         tariff: Some(tariff),
+        ceiling: Some(Ceiling { records_per_cpu_second: 1e6, processors: 2 }),
     }
 }
 
@@ -326,6 +327,25 @@ fn searches() -> [Value; 2] {
     let found = SearchSummary::answered(facts.clone(), found, points);
     let failed = SearchSummary::without_answer(facts, Verdict::Failed, Some("e".into()), Vec::new());
     [found, failed].map(|summary| serde_json::to_value(summary).unwrap())
+}
+
+pub(crate) fn calibration_schema() -> Value {
+    serde_json::from_str(&repository_file("docs/calibration.schema.json")).unwrap()
+}
+
+#[test]
+fn a_calibration_fits_its_schema_and_the_schema_fits_the_calibration() {
+    let schema = calibration_schema();
+    let mut calibration = Calibration { kept_in: Some("f".into()), ..Calibration::default() };
+    calibration.of.settings.insert("aggregate".into(), "true".into());
+    let calibration = serde_json::to_value(calibration).unwrap();
+    assert_eq!(violations(&schema, &calibration, ""), [] as [String; 0]);
+    let fields = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
+    for (schema, value) in [(&schema, &calibration), (&schema["properties"]["tls"], &calibration["tls"])] {
+        let required: BTreeSet<String> =
+            schema["required"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect();
+        assert_eq!((fields(&schema["properties"]), required), (fields(value), fields(value)));
+    }
 }
 
 #[test]

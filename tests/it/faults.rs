@@ -545,6 +545,7 @@ async fn client(port: u16) -> Client {
             region: "us-east-1",
             key: "key",
             secret: "secret",
+            certificate: None,
         },
         form: Form::Json,
         max_connections: 4,

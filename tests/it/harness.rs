@@ -65,6 +65,8 @@ pub(crate) fn tickgen(flags: &[&str]) -> Command {
     // Nothing of the machine's own configuration, and no question to its metadata service.
     command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
     command.env("AWS_EC2_METADATA_DISABLED", "true");
+    // Nor what was calibrated on it.
+    command.env("XDG_CACHE_HOME", "/dev/null");
     command.args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

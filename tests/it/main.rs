@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start servers and wait for processes")]
 
 mod adaptive;
+mod calibrate;
 mod cli;
 mod compose;
 mod control;
