@@ -403,3 +403,14 @@ fn the_templates_of_the_documents_render() {
     }
     assert_eq!(source.failures(), (0, None));
 }
+
+/// What a record costs is told as it is held.
+#[test]
+fn held_instructions_are_in_performance_md() {
+    let held = repository_file("benches/instructions.txt");
+    let told = repository_file("docs/PERFORMANCE.md");
+    for (case, count) in held.lines().filter_map(|line| line.split_once(' ')).filter(|(case, _)| *case != "#")
+    {
+        assert!(told.contains(&format!("| `{case}` | {count} |")), "{case} is {count}");
+    }
+}
