@@ -180,7 +180,7 @@ impl Done {
         match self {
             Self::Run(summary) => summary.failure(),
             Self::Search(summary) => summary.error.clone(),
-            Self::Verify(_) => None,
+            Self::Verify(_) | Self::Calibrate(_) => None,
         }
     }
 

@@ -20,7 +20,7 @@ pub struct Calibration {
     /// What can be sent with TLS.
     pub tls: Capacity,
     /// The file that it is kept in; absent if it could not be kept.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_in: Option<PathBuf>,
 }
 

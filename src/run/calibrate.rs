@@ -19,14 +19,15 @@ use tokio::sync::mpsc;
 /// # Errors
 /// If it could not be measured to its end.
 pub async fn calibrate(plan: &CalibratePlan, mut stops: impl Stops) -> Result<Calibration, RunError> {
-    let plan = plan.run();
+    let run = plan.run();
     let measured_at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    let settings = of_the_ceiling(&plan.configuration).unwrap_or_default();
+    let settings = of_the_ceiling(&run.configuration).unwrap_or_default();
     let of = ceiling::of_this_machine(settings);
-    let plain = measure(plan, false, of.processors, &mut stops).await?;
-    let tls = measure(plan, true, of.processors, &mut stops).await?;
-    let duration_s = plan.loads.iter().filter_map(|load| load.duration).max().unwrap_or(0) as f64 / 1e9;
-    let calibration = Calibration { of, measured_at, duration_s, plain, tls, kept_in: None };
+    let without_tls = measure(run, false, of.processors, &mut stops).await?;
+    let with_tls = measure(run, true, of.processors, &mut stops).await?;
+    let duration_s = run.loads.iter().filter_map(|load| load.duration).max().unwrap_or(0) as f64 / 1e9;
+    let calibration =
+        Calibration { of, measured_at, duration_s, plain: without_tls, tls: with_tls, kept_in: None };
     match ceiling::keep(&calibration) {
         Ok(file) => Ok(Calibration { kept_in: Some(file), ..calibration }),
         Err(error) => {
