@@ -49,7 +49,7 @@ pub(crate) fn engine(aggregate: bool, form: Form) -> Engine {
         packing: if aggregate { aggregates } else { Packing::Single },
         batch: BatchBounds { entries: 500, bytes: 4 << 20, linger: 10 * MILLISECOND },
         // Every entry is admitted, but not before its shard was asked.
-        quota: Some(ShardQuota::of_shard(10_000.0, 60_000)),
+        limits: Some(ShardQuota::of_shard(10_000.0, 60_000)).into(),
         retry: RetryPolicy {
             record_ttl: 30 * SECOND,
             max_attempts: 100,
