@@ -203,7 +203,7 @@ fn a_replayed_file_is_sent_with_its_own_payloads_and_keys() {
 /// What is out of order is counted, and a unit that is given counts.
 #[test]
 fn times_that_go_back_are_told() {
-    let rows: String = [0, 40, 20, 30, 60].iter().map(|ms| format!("{{\"timestamp\": {ms}}}\n")).collect();
+    let rows = [0, 40, 20, 30, 60].map(|ms| format!("{{\"timestamp\": {ms}}}\n")).concat();
     let path = file("back.ndjson", &rows);
     let shape = format!("replay:{}", path.display());
     let (code, text, stderr) =
