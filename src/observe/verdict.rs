@@ -110,14 +110,17 @@ impl<'a> Evidence<'a> {
     fn by_stream(&self) -> bool {
         let account = &self.last.account;
         let answered = account.entries.total() - account.warmup_entries;
-        self.throttled * 1000 > answered || self.refused > self.unsent || self.no_answer >= NOTABLE
+        let slow = self.around.lines && self.in_flight >= NOTABLE && !self.by_writing();
+        self.throttled * 1000 > answered || self.refused > self.unsent || self.no_answer >= NOTABLE || slow
     }
 
-    /// Whether requests took longer to be written than to be answered: room in flight was taken up by this
-    /// process itself.
+    /// Whether requests took longer to be made than to be answered: room in flight was taken up by this process
+    /// itself. Lines go one request at a time and are answered by a write, so that either takes a wait for a
+    /// thread: only a destination that is far slower than that is slow.
     fn by_writing(&self) -> bool {
         let account = &self.last.account;
-        self.in_flight >= NOTABLE && account.writing > account.answering
+        let times = if self.around.lines { 4 } else { 1 };
+        self.in_flight >= NOTABLE && account.writing.saturating_mul(times) > account.answering
     }
 
     fn nothing_held(&self) -> bool {
@@ -211,7 +214,7 @@ impl<'a> Evidence<'a> {
         } else if self.busy() {
             "it had no more processor time".to_owned()
         } else if self.by_writing() {
-            "its requests took longer to be written than to be answered".to_owned()
+            "it made its requests no faster than they were taken".to_owned()
         } else {
             "it made and sent records as fast as it could".to_owned()
         };
@@ -244,7 +247,11 @@ impl<'a> Evidence<'a> {
             let ledger = &self.last.account.ledger;
             let causes = ledger.lost_by_cause().filter(|(cause, _)| *cause != Cause::NeverSent);
             let causes: Vec<String> = causes.map(|(cause, n)| format!("{} {n}", cause.name())).collect();
-            why.push(format!("{} records were lost by its errors ({})", self.refused, causes.join(", ")));
+            why.push(format!("{} records were lost ({})", self.refused, causes.join(", ")));
+        }
+        if self.around.lines && self.in_flight >= NOTABLE {
+            let mean = self.last.account.service_time.mean_millis();
+            why.push(format!("it took {mean:.1} ms for the lines of a request, in the mean"));
         }
         if self.no_answer > 0.0 {
             why.push(format!("for {:.0} % of the run no answer came", self.no_answer * 100.0));
@@ -387,8 +394,7 @@ mod tests {
         assert_eq!((limit.generator, &limit.by[..]), (false, &[LimitReason::Stream][..]));
         assert_eq!(
             limit.text,
-            "The destination of --to was the limit: 10000 records were lost by its errors (request_fatal \
-             10000)."
+            "The destination of --to was the limit: 10000 records were lost (request_fatal 10000)."
         );
     }
 
@@ -402,6 +408,16 @@ mod tests {
         assert_eq!(busy(0.95, in_flight).by, [LimitReason::Cpu, LimitReason::InFlightBound]);
         assert_eq!(busy(0.5, in_flight).by, [LimitReason::InFlightBound]);
         // Requests that took longer to be written than to be answered had their room taken by tickgen.
+        let lines = |answering| {
+            let around = Circumstances { lines: true, ..Circumstances::default() };
+            let last = snapshot(move |s| {
+                s.account.hold(Holdup::InFlight, 8 * SECOND);
+                (s.account.writing, s.account.answering) = (SECOND, answering);
+            });
+            Limit::new(&last, Some(2000.0), &around).by
+        };
+        assert_eq!(lines(3 * SECOND), [LimitReason::Cpu, LimitReason::InFlightBound]);
+        assert_eq!(lines(7 * SECOND), [LimitReason::Stream, LimitReason::InFlightBound]);
         let writing = |s: &mut Snapshot| {
             s.account.hold(Holdup::InFlight, 8 * SECOND);
             (s.account.writing, s.account.answering) = (6 * SECOND, 2 * SECOND);
@@ -409,7 +425,7 @@ mod tests {
         let limit = busy(0.5, writing);
         assert_eq!(limit.by, [LimitReason::Cpu, LimitReason::InFlightBound]);
         assert!(
-            limit.text.contains("longer to be written than to be answered, using 50 %"),
+            limit.text.contains("made its requests no faster than they were taken, using 50 %"),
             "{}",
             limit.text
         );

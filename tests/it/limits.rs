@@ -82,3 +82,23 @@ fn a_pipe_that_is_closed_ends_the_run() {
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("stdout: Broken pipe") && !stderr.contains("The stream was"), "{stderr}");
 }
+
+#[test]
+fn a_slow_reader_of_lines_is_named() {
+    let flags = ["--to", "stdout", "--rps", "20000", "--duration", "2s", "--drain-timeout", "100ms"];
+    let mut child = tickgen(&flags).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut some = [0; 8192];
+        while stdout.read(&mut some).unwrap() > 0 {
+            // Some 4,000 lines a second.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    reading.join().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    // A busy machine may make the lines late as well; that is told first then.
+    assert!(told.contains("ms for the lines of a request, in the mean"), "{told}");
+    assert!(!told.contains("The stream was the limit"), "{told}");
+}
