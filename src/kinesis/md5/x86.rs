@@ -138,8 +138,8 @@ fn turn<const MIX: i32, const SHIFT: i32>(
     }
     let [mut first, mut second] = next;
     // Not an instruction, but a place that both groups must have come to: the compiler would do the steps of
-    // one after those of the other, to keep more in registers, and each would wait for the one before (10.0 ns
-    // a block rather than 7.6).
+    // one after those of the other, to keep more in registers, and each would wait for the one before (10 ns
+    // a block rather than 4.3).
     // SAFETY: it does nothing.
     unsafe {
         std::arch::asm!("/* {0} {1} */", inout(zmm_reg) first, inout(zmm_reg) second,
