@@ -39,13 +39,16 @@ async fn run_to(collector: String) -> (i32, Value, String) {
     tokio::task::spawn_blocking(move || run(&[&LOAD[..], &[&collector]].concat())).await.unwrap()
 }
 
-/// The value of a sum whose only label is this, or which has none.
+/// The value of a sum with a label of this value, or without any.
 fn sum(metrics: &[Metric], name: &str, label: Option<&str>) -> i64 {
     let metric = metrics.iter().find(|metric| metric.name == name).expect("a metric");
     let Some(Data::Sum(sum)) = &metric.data else { panic!("{name} is no sum") };
-    let of_label = sum.data_points.iter().find(|point| match (label, point.attributes.first()) {
-        (Some(label), Some(own)) => format!("{:?}", own.value).contains(&format!("{label:?}")),
-        (label, own) => label.is_none() && own.is_none(),
+    let of_label = sum.data_points.iter().find(|point| match label {
+        Some(label) => {
+            let is = |value: String| value.contains(&format!("{label:?}"));
+            point.attributes.iter().any(|own| is(format!("{:?}", own.value)))
+        }
+        None => point.attributes.is_empty(),
     });
     match of_label.and_then(|point| point.value) {
         Some(Number::AsInt(value)) => value,
