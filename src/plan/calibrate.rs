@@ -6,8 +6,8 @@ use crate::config::{ConfigError, Raw, Settings, Source};
 use crate::settings::Key;
 use std::collections::BTreeMap;
 
-/// The settings of a run that `tickgen calibrate` has too: what a record costs depends on some of them, the
-/// others are of what is told.
+/// The settings of a run that `tickgen calibrate` has too: first those that a record costs by, then those of what
+/// is told.
 pub const OF_CALIBRATION: [Key; 16] = [
     Key::Market,
     Key::Tickers,
@@ -28,19 +28,7 @@ pub const OF_CALIBRATION: [Key; 16] = [
 ];
 
 /// Of those, the settings that a ceiling is of: a run with others has another one.
-const OF_THE_CEILING: [Key; 11] = [
-    Key::Market,
-    Key::Tickers,
-    Key::Template,
-    Key::PayloadBytes,
-    Key::Keys,
-    Key::LocalTime,
-    Key::Wire,
-    Key::Aggregate,
-    Key::AggregateBytes,
-    Key::BatchEntries,
-    Key::BatchBytes,
-];
+const OF_THE_CEILING: &[Key] = OF_CALIBRATION.split_at(11).0;
 
 /// What a calibration does.
 #[derive(Clone, Debug)]

@@ -4,8 +4,8 @@ use super::EndedRun;
 use super::read::sum;
 use crate::cost::CostSummary;
 use crate::observe::{
-    CeilingSummary, Figures, HotKey, Interval, MergedRun, Named, Percentiles, StoppedBy, Summary, Threshold,
-    ThresholdResult, TimeSummary, Times, VerifySummary,
+    CeilingSummary, Figures, HotKey, Interval, Limit, MergedRun, Named, Percentiles, StoppedBy, Summary,
+    Threshold, ThresholdResult, TimeSummary, Times, VerifySummary,
 };
 use crate::verify::Manifest;
 use over_time::{drills, heat, intervals, steered, windows};
@@ -155,6 +155,25 @@ fn add_named(sum: &mut Named, other: &Named) {
     }
 }
 
+/// What kept either from going faster; of shares the larger counts.
+fn add_limit(sum: &mut Limit, other: &Limit) {
+    sum.fell_short |= other.fell_short;
+    sum.generator |= other.generator;
+    for reason in &other.by {
+        if !sum.by.contains(reason) {
+            sum.by.push(*reason);
+        }
+    }
+    sum.in_flight_share = sum.in_flight_share.max(other.in_flight_share);
+    sum.shard_limit_share = sum.shard_limit_share.max(other.shard_limit_share);
+    sum.no_answer_share = sum.no_answer_share.max(other.no_answer_share);
+    let shares = [sum.processor_share, other.processor_share];
+    sum.processor_share = shares.into_iter().flatten().reduce(f64::max);
+    if sum.text.is_empty() {
+        sum.text.clone_from(&other.text);
+    }
+}
+
 /// Adds what was counted; `times` gives the percentiles of a tag.
 fn add_figures(
     parts: &[(Figures, f64)],
@@ -166,21 +185,7 @@ fn add_figures(
     for (other, _) in rest {
         add_counts(&mut sum, other);
         add_shards(&mut sum, other);
-        sum.limit.fell_short |= other.limit.fell_short;
-        sum.limit.generator |= other.limit.generator;
-        for reason in &other.limit.by {
-            if !sum.limit.by.contains(reason) {
-                sum.limit.by.push(*reason);
-            }
-        }
-        sum.limit.in_flight_share = sum.limit.in_flight_share.max(other.limit.in_flight_share);
-        sum.limit.shard_limit_share = sum.limit.shard_limit_share.max(other.limit.shard_limit_share);
-        sum.limit.no_answer_share = sum.limit.no_answer_share.max(other.limit.no_answer_share);
-        let shares = [sum.limit.processor_share, other.limit.processor_share];
-        sum.limit.processor_share = shares.into_iter().flatten().reduce(f64::max);
-        if sum.limit.text.is_empty() {
-            sum.limit.text.clone_from(&other.limit.text);
-        }
+        add_limit(&mut sum.limit, &other.limit);
     }
     let weighted = |value: &dyn Fn(&Figures) -> f64, weight: &dyn Fn(&Figures) -> f64| {
         let whole: f64 = parts.iter().map(|(part, _)| weight(part)).sum();
