@@ -79,11 +79,18 @@ def start(*command):
     return subprocess.Popen(command, env={**os.environ, **ENVIRONMENT})
 
 
-def finish(process):
-    """Waits for the end of a tickgen that was started; it has to have gone well."""
-    code = process.wait(timeout=1800)
-    if code:
-        raise Failed(f"tickgen ended with exit code {code}")
+def finish(process, beside=None):
+    """Waits for the end of a tickgen that was started; it has to have gone well, and what runs beside it not to have failed."""
+    deadline = time.monotonic() + 1800
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            raise Failed(f"not ended after half an hour: {' '.join(map(str, process.args))}")
+        if beside and beside.poll():
+            break
+        time.sleep(0.1)
+    for one in filter(None, (beside, process)):
+        if one.poll():
+            raise Failed(f"exit code {one.returncode} of: {' '.join(map(str, one.args))}")
 
 
 def offer_and_prove(tickgen, aws_url, search_url, index, summary, flags):
@@ -94,12 +101,18 @@ def offer_and_prove(tickgen, aws_url, search_url, index, summary, flags):
     run_id = secrets.token_hex(4)
     of_index = ["--run", run_id, "--opensearch", search_url, "--index", index, *SETTLE, "--summary", report]
     documents = start(tickgen, "verify", "--summary-of", summary, *of_index, "--threshold", "verify.duplicated < 1")
+    started = [documents]
     try:
-        finish(start(tickgen, "--stream", STREAM, *at, *STAMPED, *flags, "--run-id", run_id, "--summary", summary))
-        finish(start(tickgen, "verify", "--summary-of", summary, *at, "--quiet"))
+        for command in (
+            ["--stream", STREAM, *at, *STAMPED, *flags, "--run-id", run_id, "--summary", summary],
+            ["verify", "--summary-of", summary, *at, "--quiet"],
+        ):
+            started.append(start(tickgen, *command))
+            finish(started[-1], beside=documents)
         finish(documents)
     finally:
-        documents.kill()
+        for process in started:
+            process.kill()
     found = json.loads(report.read_text())
     proof, times = found["verify"], found["index"]
     say(f"{proof['acked']} acked = {proof['delivered']} documents, each once and whole; {times['measured_ratio']:.1%} timed")

@@ -254,12 +254,7 @@ impl Index {
         let mut below = format!("{}.", of(run));
         loop {
             let range = json!({"gte": format!("{}-", of(run)), "lt": below});
-            let query = json!({"size": 1, "query": by_stamp("range", &range), "_source": [Stamp::FIELD],
-                "sort": [{format!("{}.keyword", Stamp::FIELD): {"order": "desc", "unmapped_type": "keyword"}},
-                         {Stamp::FIELD: {"order": "desc", "unmapped_type": "keyword"}}]});
-            let answer = self.post("_search", &query).await?;
-            let text = answer["hits"]["hits"][0]["_source"][Stamp::FIELD].as_str();
-            let Some(stamp) = text.and_then(|text| Stamp::parse(text.as_bytes())) else { return Ok(numbers) };
+            let Some(stamp) = self.last(&range).await? else { return Ok(numbers) };
             let load = usize::from(stamp.load);
             numbers.resize(numbers.len().max(load + 1), 0);
             numbers[load] = stamp.n + 1;
@@ -268,6 +263,27 @@ impl Index {
             }
             below = format!("{}-{load:02x}", of(run));
         }
+    }
+
+    /// The last stamp of a range.
+    async fn last(&self, range: &Value) -> Result<Option<Stamp>, Failure> {
+        // An index refuses to sort by a text, so what is a keyword is tried alone: first where a mapping that was
+        // made by itself has it. By what is not mapped all documents are alike.
+        for field in [format!("{}.keyword", Stamp::FIELD), Stamp::FIELD.to_owned()] {
+            let query = json!({"size": 1, "query": by_stamp("range", range), "_source": [Stamp::FIELD],
+                "sort": [{field: {"order": "desc", "unmapped_type": "keyword"}}]});
+            let answer = self.post("_search", &query).await?;
+            let hit = &answer["hits"]["hits"][0];
+            if hit.is_null() {
+                return Ok(None);
+            }
+            if !hit["sort"][0].is_null() {
+                return Ok(hit["_source"][Stamp::FIELD]
+                    .as_str()
+                    .and_then(|text| Stamp::parse(text.as_bytes())));
+            }
+        }
+        Ok(None)
     }
 
     async fn count(&self, query: Value) -> Result<u64, Failure> {

@@ -20,6 +20,8 @@ use tokio::net::TcpListener;
 #[derive(Default)]
 struct Script {
     documents: Vec<Value>,
+    /// Whether its mapping was made by itself: stamps are texts, each with a keyword in it.
+    texts: bool,
     /// Documents that come later, one lot with each count.
     later: VecDeque<Vec<Value>>,
     /// A document that comes once documents are read, and not their stamps alone.
@@ -78,11 +80,22 @@ async fn answer(
     assert_eq!(uri.path(), "/i/_search");
     let mut found: Vec<&Value> =
         script.documents.iter().filter(|document| fits(&asked["query"], document)).collect();
-    if asked["sort"].is_array() {
+    let sort = asked["sort"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let by = |field: &str| sort.iter().any(|by| by[field].is_object());
+    if script.texts && by("STAMP") {
+        let reason = json!({"error": {"reason": "all shards failed"}});
+        return (StatusCode::BAD_REQUEST, reason.to_string());
+    }
+    let sorted = by(if script.texts { "STAMP.keyword" } else { "STAMP" });
+    if sorted {
         found.sort_by_key(|document| std::cmp::Reverse(document["STAMP"].to_string()));
     }
     let most = script.most.min(usize::try_from(count(&asked, "size")).unwrap());
-    let hits: Vec<Value> = found.iter().take(most).map(|&document| json!({"_source": document})).collect();
+    let hit = |document: &Value| match &document["STAMP"] {
+        stamp if sorted => json!({"_source": document, "sort": [stamp]}),
+        _ => json!({"_source": document, "sort": [null]}),
+    };
+    let hits: Vec<Value> = found.iter().take(most).map(|document| hit(document)).collect();
     let hits = json!({"total": {"value": found.len(), "relation": "eq"}, "hits": hits});
     if asked["_source"] == true {
         let last = script.last.take();
@@ -212,8 +225,18 @@ async fn late_copies_are_counted() {
 /// With its id known a run's documents are looked for while it is on: each of them is measured.
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_are_measured_while_the_run_is_on() {
+    measured_while_the_run_is_on(false).await;
+}
+
+/// Which field can be sorted by depends on who made the mapping.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_of_a_mapping_made_by_itself_are_measured_while_the_run_is_on() {
+    measured_while_the_run_is_on(true).await;
+}
+
+async fn measured_while_the_run_is_on(texts: bool) {
     let (summary, documents) = made(300);
-    let (script, url) = serve(Script { most: 10_000, ..Script::default() }).await;
+    let (script, url) = serve(Script { most: 10_000, texts, ..Script::default() }).await;
     let file = kept(&summary);
     std::fs::write(&file, "").unwrap();
     let id = summary["run_id"].as_str().unwrap();
@@ -303,10 +326,15 @@ async fn what_an_index_refuses_comes_with_advice() {
 /// Of a run known by its id alone the numbers that are not there are told as gaps.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_known_by_its_id_is_counted_in_an_index() {
+    counted_in_an_index(false).await;
+    counted_in_an_index(true).await;
+}
+
+async fn counted_in_an_index(texts: bool) {
     let (summary, mut documents) = made(30);
     documents.remove(3);
     documents.push(documents[20].clone());
-    let (_, url) = serve(Script { documents, most: 10_000, ..Script::default() }).await;
+    let (_, url) = serve(Script { documents, most: 10_000, texts, ..Script::default() }).await;
     let id = summary["run_id"].as_str().unwrap().to_owned();
     let counted = move || {
         let of = ["verify", "--run", &id, "--opensearch", &url, "--index", "i", "--settle", "1s"];
