@@ -18,6 +18,7 @@ mod reload;
 mod replay;
 pub mod report;
 mod search;
+mod seconds;
 mod show;
 mod signals;
 mod underway;
@@ -39,6 +40,7 @@ use ending::finish;
 use facts::{manifest, tariff, tell_loads};
 use hdr_log::HdrLogging;
 use replay::Replay;
+use seconds::SecondKeeping;
 use show::Showing;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -249,6 +251,8 @@ async fn offer(
     tell_loads(judge.facts(), to);
     hdr_log.begin(Duration::from_nanos(start_unix));
     rest.spawn(hdr_log.clone().keep(observer.clone()));
+    let seconds = SecondKeeping::new(plan);
+    rest.spawn(seconds.clone().keep(observer.clone()));
     let (end, ends) = ending::watch(plan, &judge, &observer, admin, rest);
     let steering = producer.steering();
     let seen = (observer.clone(), steering.clone());
@@ -276,7 +280,7 @@ async fn offer(
     let loads = observer.loads();
     let summary = judge.with_proof(judge.summary(&loads, stopped_by, error, finished.missed), verify);
     let manifest = manifest(plan, start_unix, &acked, &loads);
-    Summary { manifest, ..summary }
+    Summary { manifest, seconds: seconds.end(&loads), ..summary }
 }
 
 /// Nanoseconds since 1970-01-01 UTC.

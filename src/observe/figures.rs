@@ -193,7 +193,7 @@ pub struct SteeredSummary {
 }
 
 /// What happened in a window of time.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct WindowSummary {
     /// Seconds from the start of the run to its start.
     pub at_s: f64,

@@ -3,7 +3,7 @@ use super::environment::Environment;
 use super::figures::{Circumstances, Figures, SteeredSummary, WindowSummary};
 use super::heat::ShardHeat;
 use super::summary::{LoadSummary, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult, Times};
-use super::{DrillSummary, Threshold, VerifySummary};
+use super::{DrillSummary, Seconds, Threshold, VerifySummary};
 use crate::cost::Tariff;
 use crate::load::SECOND;
 use crate::producer::Snapshot;
@@ -193,6 +193,7 @@ impl Judge {
             unkept: all.account.unkept,
             nothing_measured: all.measured() == 0,
             times: None,
+            seconds: Seconds::default(),
             figures,
             loads,
             windows: all.account.windows.iter().map(WindowSummary::new).collect(),

@@ -16,6 +16,7 @@ mod progress;
 #[cfg(feature = "native-histograms")]
 mod protobuf;
 pub mod report;
+mod seconds;
 #[cfg(feature = "native-histograms")]
 mod sparse;
 mod status;
@@ -42,6 +43,7 @@ pub use otlp::Otlp;
 pub use progress::Progress;
 #[cfg(feature = "native-histograms")]
 pub use protobuf::{PROTOBUF, Protobuf, prefers_protobuf};
+pub use seconds::{Second, SecondCutter, Seconds};
 pub use status::{LoadStatus, State, Status};
 pub use summary::{LoadSummary, MergedRun, SCHEMA_VERSION, StoppedBy, Summary, ThresholdResult, Times};
 pub use threshold::{Threshold, ThresholdError, figures};

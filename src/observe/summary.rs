@@ -1,7 +1,7 @@
 use super::ceiling::CeilingSummary;
 use super::figures::{Figures, Named, SteeredSummary, WindowSummary};
 use super::threshold::{is_of_proof, largest, of_a_load};
-use super::{DrillSummary, Environment, ShardHeat, VerifySummary};
+use super::{DrillSummary, Environment, Seconds, ShardHeat, VerifySummary};
 use crate::cost::CostSummary;
 use crate::verify::Manifest;
 use hdrhistogram::Histogram;
@@ -67,6 +67,9 @@ pub struct Summary {
     /// All times that were measured, of a run that has ended.
     #[serde(skip)]
     pub times: Option<Times>,
+    /// Its seconds; none without a report or a histogram log.
+    #[serde(skip)]
+    pub seconds: Seconds,
     /// All loads together.
     #[serde(flatten)]
     pub figures: Figures,

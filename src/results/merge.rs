@@ -4,8 +4,8 @@ use super::EndedRun;
 use super::read::sum;
 use crate::cost::CostSummary;
 use crate::observe::{
-    CeilingSummary, Figures, HotKey, Interval, Limit, MergedRun, Named, Percentiles, StoppedBy, Summary,
-    Threshold, ThresholdResult, TimeSummary, Times, VerifySummary,
+    CeilingSummary, Figures, HotKey, Interval, Limit, MergedRun, Named, Percentiles, Seconds, StoppedBy,
+    Summary, Threshold, ThresholdResult, TimeSummary, Times, VerifySummary,
 };
 use crate::verify::Manifest;
 use over_time::{drills, heat, intervals, steered, windows};
@@ -89,6 +89,7 @@ pub fn merge(runs: &[EndedRun]) -> Result<EndedRun, MergeError> {
     }
     summary.times =
         Some(Times { response: sum(&intervals, "response"), service: sum(&intervals, "service") });
+    summary.seconds = Seconds::of_log(&intervals);
     summary.merged_from = runs.iter().map(part).collect();
     summary.thresholds = thresholds(runs, &summary);
     Ok(EndedRun { file: String::new(), summary, intervals })

@@ -1,4 +1,4 @@
-use crate::observe::{HdrLogError, Interval, SCHEMA_VERSION, Summary, Times, read_hdr_log};
+use crate::observe::{HdrLogError, Interval, SCHEMA_VERSION, Seconds, Summary, Times, read_hdr_log};
 use hdrhistogram::Histogram;
 use serde_json::Value;
 
@@ -93,6 +93,7 @@ impl EndedRun {
             }
         }
         summary.times = Some(times);
+        summary.seconds = Seconds::of_log(&intervals);
         Ok(Self { file: file.to_owned(), summary, intervals })
     }
 

@@ -5,6 +5,7 @@
 mod chart;
 mod curve;
 mod heat;
+mod seconds;
 mod tables;
 mod text;
 
@@ -234,7 +235,7 @@ fn rate(summary: &Summary) -> String {
 fn response(summary: &Summary) -> String {
     let windows = shown(summary);
     let measured = |value: f64| (value > 0.0).then_some(value);
-    let series = vec![
+    let mut series = vec![
         line(&windows, "p99.9", "c3", |w| measured(w.response_time_ms.p999)),
         line(&windows, "p99", "c2", |w| measured(w.response_time_ms.p99)),
         line(&windows, "p90", "c4", |w| measured(w.response_time_ms.p90)),
@@ -242,6 +243,16 @@ fn response(summary: &Summary) -> String {
     ];
     if windows.len() < 2 || values(&series).next().is_none() {
         return section("Response time", TOO_SHORT);
+    }
+    // A window of many seconds would hide a short stall.
+    if windows.iter().any(|window| window.span_s > 1.5) && !summary.seconds.is_empty() {
+        let mut seconds = summary.seconds.iter().peekable();
+        let highest = windows.iter().map(|w| (w.at_s + w.span_s / 2.0, seconds::highest(&mut seconds, w)));
+        series.push(Series {
+            name: "p99 of the slowest second",
+            class: "c2 dash",
+            points: highest.collect(),
+        });
     }
     let scale = Scale::of(&values(&series));
     let mut chart = over_time(summary, "response", "Response time percentiles over time", "ms", series);
@@ -253,7 +264,7 @@ fn response(summary: &Summary) -> String {
         millis(p99().fold(f64::INFINITY, f64::min)),
         millis(p99().fold(0.0, f64::max))
     );
-    section("Response time", &(chart.figure() + &tables::times(summary)))
+    section("Response time", &(chart.figure() + &seconds::part(summary) + &tables::times(summary)))
 }
 
 fn percentiles(summary: &Summary) -> String {

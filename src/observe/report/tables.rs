@@ -7,7 +7,7 @@ use crate::cost::{CapacityMode, dollars};
 use std::fmt::Write as _;
 
 /// A cell: text, already escaped, and whether it is a number.
-enum Cell {
+pub(super) enum Cell {
     Text(String),
     Number(String),
     /// Of a class of its own.
@@ -18,7 +18,7 @@ use Cell::{Marked, Number, Text};
 
 /// A table; the first cell of each row names it. `heads` that begin with `#` are over numbers. With more than
 /// two columns its rows become cards where the screen is narrow, each cell with the head of its column.
-fn table(caption: &str, heads: &[&str], rows: &[Vec<Cell>]) -> String {
+pub(super) fn table(caption: &str, heads: &[&str], rows: &[Vec<Cell>]) -> String {
     // Two far columns are hard to read across.
     let slim = rows.iter().all(|row| row.len() == 2 && matches!(row[1], Number(_)));
     let form = if slim { " slim" } else { "" };

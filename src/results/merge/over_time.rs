@@ -42,14 +42,7 @@ pub(super) fn windows(runs: &[(&EndedRun, f64)], intervals: &[Interval]) -> Vec<
         let sum = bins.entry(place).or_insert_with(|| WindowSummary {
             at_s: place as f64 * width,
             span_s: width,
-            scheduled: 0,
-            generated: 0,
-            acked: 0,
-            lost: 0,
-            dropped: 0,
-            throttled_entries: 0,
-            retried_entries: 0,
-            response_time_ms: Percentiles::default(),
+            ..WindowSummary::default()
         });
         sum.scheduled += window.scheduled;
         sum.generated += window.generated;
