@@ -8,7 +8,7 @@ use tickgen::admin::Probe;
 use tickgen::cli::{self, Cli, Task};
 use tickgen::config::{ConfigError, Raw, Settings};
 use tickgen::observe::report::page;
-use tickgen::observe::{Calibration, Summary, VerifyReport, init_logs};
+use tickgen::observe::{Calibration, Summary, VerifyReport, VerifySummary, init_logs};
 use tickgen::plan::{CalibratePlan, Output, Plan, SearchPlan, Target, Ui, VerifyPlan, WriteTo};
 use tickgen::run::{Reload, RunError, Signals, Sources, Stops, calibrate, run_reloading, search, verify};
 use tickgen::search::{SearchSummary, Verdict};
@@ -175,13 +175,20 @@ impl Done {
         }
     }
 
-    /// Why it failed, which is told even where nothing else is.
-    fn failure(&self) -> Option<String> {
-        match self {
-            Self::Run(summary) => summary.failure(),
-            Self::Search(summary) => summary.error.clone(),
-            Self::Verify(_) | Self::Calibrate(_) => None,
-        }
+    /// What went wrong, which is told even where nothing else is.
+    fn wrongs(&self) -> Vec<String> {
+        let (wrong, thresholds) = match self {
+            Self::Run(summary) => {
+                let unproved = summary.verify.as_ref().and_then(VerifySummary::unproved);
+                (summary.failure().or(unproved), &summary.thresholds[..])
+            }
+            Self::Search(summary) => (summary.error.clone(), &[][..]),
+            Self::Verify(report) => (report.unproved(), &report.thresholds[..]),
+            Self::Calibrate(_) => (None, &[][..]),
+        };
+        let missed = thresholds.iter().filter(|threshold| !threshold.passed);
+        let error = wrong.map(|wrong| format!("error: {wrong}"));
+        error.into_iter().chain(missed.map(ToString::to_string)).collect()
     }
 
     fn exit_code(&self) -> u8 {
@@ -344,8 +351,8 @@ fn report(output: &Output, summary: &Done) -> ExitCode {
     };
     if !output.quiet {
         tell(&summary.text());
-    } else if let Some(failure) = summary.failure() {
-        tell(&format!("error: {failure}\n"));
+    } else {
+        summary.wrongs().iter().for_each(|wrong| tell(&format!("{wrong}\n")));
     }
     if let Err(error) = written {
         return failed(&format!("the summary could not be written: {error}"));

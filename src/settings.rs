@@ -99,7 +99,7 @@ settings! {
         Keys "keys" = "uniform", "KIND";
             "Partition keys: uniform, ticker, fixed:KEY, zipf:S, zipf:S:KEYS or per-shard"
         Stamp "stamp" = "auto", "auto|key|body|none";
-            "Where each record says which it is: in its partition key or a last field; auto: with --verify only, in the key where --keys allows it"
+            "Where each record says which it is: in its partition key or a last field; auto: in the key where --keys is uniform or per-shard, otherwise with --verify only, in a field"
         Speed "speed" = "1x", "N";
             "How fast to replay a file: 10x takes a tenth of the time"
         ReplayTime "replay-time" = "timestamp", "FIELD";
@@ -263,7 +263,7 @@ settings! {
         Ui "ui" = "auto", "auto|plain|live";
             "How a run is shown on stderr: a line a second (plain) or a view with keys (live); auto: live on a terminal"
         Quiet "quiet" = "false", "BOOL";
-            "No progress and no text summary on stderr"
+            "No progress and no text summary on stderr, only what went wrong"
         LogLevel "log-level" = "info", "LEVEL";
             "Least severe log lines to write: error, warn, info or debug"
         LogFormat "log-format" = "text", "text|json";

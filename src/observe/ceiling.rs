@@ -100,6 +100,14 @@ pub struct Ceiling {
     pub processors: u64,
 }
 
+impl Ceiling {
+    /// Records that all of them can send in a second.
+    #[must_use]
+    pub fn records_per_second(&self) -> f64 {
+        self.records_per_cpu_second * self.processors as f64
+    }
+}
+
 /// The ceiling in a summary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct CeilingSummary {
@@ -114,10 +122,10 @@ impl CeilingSummary {
     /// Of a run of so many seconds in which so many records were acked.
     #[must_use]
     pub fn new(ceiling: Option<Ceiling>, acked: u64, elapsed_s: f64) -> Self {
-        let Some(Ceiling { records_per_cpu_second, processors }) = ceiling else { return Self::default() };
-        let at_most = records_per_cpu_second * elapsed_s * processors as f64;
+        let Some(ceiling) = ceiling else { return Self::default() };
+        let at_most = ceiling.records_per_second() * elapsed_s;
         let share = (at_most > 0.0).then(|| acked as f64 / at_most);
-        Self { records_per_cpu_second: Some(records_per_cpu_second), share }
+        Self { records_per_cpu_second: Some(ceiling.records_per_cpu_second), share }
     }
 }
 

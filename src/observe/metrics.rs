@@ -9,6 +9,7 @@ pub(super) use families::{Family, Point, Value};
 
 pub use table::{METRICS, Metric, MetricKind};
 
+use super::Ceiling;
 use super::exposition::Exposed;
 use crate::producer::{
     Account, Cause, Durations, EntryOutcome, FlushReason, Holdup, RequestOutcome, ShardAccount, Snapshot,
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use table::{
-    ACCEPTED_BYTES, ACHIEVED, BACKLOG, BATCH_ENTRIES, CONNECTIONS, CPU, ENTRIES, FLUSHES, GENERATED,
+    ACCEPTED_BYTES, ACHIEVED, BACKLOG, BATCH_ENTRIES, CEILING, CONNECTIONS, CPU, ENTRIES, FLUSHES, GENERATED,
     HELD_BY_SHARDS, HELD_IN_FLIGHT, IN_FLIGHT_BYTES, IN_FLIGHT_REQUESTS, LOAD_RECORDS, LOAD_RESPONSE_TIME,
     LOAD_SCHEDULED, LOAD_SERVICE_TIME, LOAD_TARGET, LOST, MEMORY, MISROUTED, POSSIBLE_DUPLICATES, PROCESSORS,
     QUEUE_TIME, RECORDS, REQUESTS, RESPONSE_TIME, RETRIED_ENTRIES, RUN_INFO, SCHEDULE_LAG, SCHEDULED,
@@ -47,6 +48,8 @@ pub struct RunGauges {
     pub streams: Vec<String>,
     /// The run's id.
     pub run_id: String,
+    /// What this machine can send, if it was calibrated.
+    pub ceiling: Option<Ceiling>,
     /// What the system counts for the process, if it does.
     pub process: fn() -> Option<ProcessFigures>,
 }
@@ -125,7 +128,7 @@ impl Metrics {
         drop(handles);
         self.handle.run_upkeep();
         let mut text = self.handle.render();
-        for (metric, value) in process(&self.run) {
+        for (metric, value) in machine(&self.run) {
             render_value(metric, value, &mut text);
         }
         for (metric, histograms) in histograms(&self.run, &all, loads) {
@@ -138,11 +141,15 @@ impl Metrics {
     }
 }
 
-/// What the system counts for the process, if it does.
-fn process(run: &RunGauges) -> Vec<(Metric, f64)> {
-    let Some(figures) = (run.process)() else { return Vec::new() };
-    let (processors, memory) = (figures.processors as f64, figures.resident_bytes as f64);
-    vec![(PROCESSORS, processors), (CPU, figures.cpu_seconds), (MEMORY, memory)]
+/// What is known of the machine and of what the process takes of it.
+fn machine(run: &RunGauges) -> Vec<(Metric, f64)> {
+    let mut known = Vec::new();
+    known.extend(run.ceiling.map(|ceiling| (CEILING, ceiling.records_per_second())));
+    if let Some(figures) = (run.process)() {
+        let (processors, memory) = (figures.processors as f64, figures.resident_bytes as f64);
+        known.extend([(PROCESSORS, processors), (CPU, figures.cpu_seconds), (MEMORY, memory)]);
+    }
+    known
 }
 
 /// Every histogram, of all loads together and of each.
@@ -375,6 +382,7 @@ mod tests {
             loads: vec!["a".into(), "b".into()],
             streams: vec!["s".into()],
             run_id: "r".into(),
+            ceiling: Some(Ceiling { records_per_cpu_second: 1000.0, processors: 2 }),
             process: || Some(ProcessFigures::default()),
         })
     }
@@ -436,11 +444,13 @@ mod tests {
             "process_cpu_seconds_total 1.25",
             "process_resident_memory_bytes 4096",
             "tickgen_processors 2",
+            "tickgen_ceiling_records_per_second 2000",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}: {text}");
         }
-        metrics.run.process = || None;
-        assert!(!metrics.render(&[Arc::new(Snapshot::empty())]).contains("process_cpu"));
+        (metrics.run.process, metrics.run.ceiling) = (|| None, None);
+        let text = metrics.render(&[Arc::new(Snapshot::empty())]);
+        assert!(!text.contains("process_cpu") && !text.contains("ceiling"), "{text}");
     }
 
     /// The first shard of every stream has the same id: only the stream tells them apart.

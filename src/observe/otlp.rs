@@ -187,6 +187,7 @@ mod tests {
             loads: vec!["a".into(), "b".into()],
             streams: vec!["s".into(), "t".into()],
             run_id: "r".into(),
+            ceiling: None,
             process: || Some(ProcessFigures::default()),
         }
     }

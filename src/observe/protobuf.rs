@@ -216,6 +216,7 @@ mod tests {
             loads: vec!["a\"".into(), "b".into()],
             streams: vec!["s".into()],
             run_id: "r".into(),
+            ceiling: None,
             process: || Some(ProcessFigures { cpu_seconds: 1.25, resident_bytes: 4096, processors: 2 }),
         }
     }

@@ -138,6 +138,15 @@ impl VerifyReport {
         }
     }
 
+    /// What speaks against it, if anything does.
+    #[must_use]
+    pub fn unproved(&self) -> Option<String> {
+        match &self.verify {
+            Settled::Proved(proof) => proof.unproved(),
+            Settled::Counted(counted) => counted.error.clone(),
+        }
+    }
+
     /// Whether every threshold held.
     #[must_use]
     pub fn passed(&self) -> bool {
@@ -262,6 +271,14 @@ impl VerifySummary {
     #[must_use]
     pub fn proves(&self) -> bool {
         self.error.is_none() && self.lost == 0 && self.corrupted == 0
+    }
+
+    /// What speaks against it, if anything does.
+    #[must_use]
+    pub fn unproved(&self) -> Option<String> {
+        let counted = || format!("{} acked records are lost, {} corrupted", self.lost, self.corrupted);
+        let why = || self.error.as_ref().map_or_else(counted, |error| format!("not all was read: {error}"));
+        (!self.proves()).then(why)
     }
 }
 

@@ -211,10 +211,9 @@ impl Reader<'_> {
     /// Where stamps are asked for; `None`: where they fit.
     #[expect(clippy::option_option, reason = "outside: whether it could be read; inside: whether it is said")]
     fn stamps(&mut self) -> Option<Option<StampPlace>> {
-        let verify = self.read(Key::Verify, parse::switch)?;
         self.read(Key::Stamp, |text| match text {
-            "auto" if verify => Ok(None),
-            "auto" | "none" => Ok(Some(StampPlace::None)),
+            "auto" => Ok(None),
+            "none" => Ok(Some(StampPlace::None)),
             "key" => Ok(Some(StampPlace::Key)),
             "body" => Ok(Some(StampPlace::Body)),
             _ => Err("expected auto, key, body or none".to_owned()),
@@ -224,17 +223,19 @@ impl Reader<'_> {
     /// Where the stamps of a load go. Keys that place a record stay what they are; a payload that is the
     /// user's own is not added to.
     fn check_stamps(&mut self, load: &LoadPlan, asked: Option<StampPlace>) -> StampPlace {
-        let own_payload = load.template.is_some() || matches!(load.offer, Offer::Replay(_));
+        let replays = matches!(load.offer, Offer::Replay(_));
+        let own_payload = load.template.is_some() || replays;
         let free_keys = matches!(load.keys, KeyKind::Uniform | KeyKind::PerShard);
         let verify = self.text(Key::Verify).as_deref() == Some("true");
         match asked {
-            _ if verify && matches!(load.offer, Offer::Replay(_)) => {
+            _ if verify && replays => {
                 self.refuse(Key::Verify, "records of a file cannot be made again to compare; replay without it");
             }
             Some(StampPlace::None) if verify => {
                 self.refuse(Key::Stamp, "--verify needs records that say which they are");
             }
-            None if free_keys => return StampPlace::Key,
+            None if free_keys && !replays => return StampPlace::Key,
+            None if !verify => {}
             None if !own_payload => return StampPlace::Body,
             None => self.refuse(
                 Key::Verify,

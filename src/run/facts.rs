@@ -190,6 +190,7 @@ pub(super) fn gauges(plan: &Plan, to: &Destinations, facts: &RunFacts) -> RunGau
         loads: plan.loads.iter().map(label).collect(),
         streams,
         run_id: facts.run_id.clone(),
+        ceiling: facts.about.ceiling,
         process: process_figures,
     }
 }

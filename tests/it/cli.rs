@@ -177,6 +177,19 @@ fn the_summary_of_a_run_fits_its_schema() {
 fn quiet_leaves_stderr_empty() {
     let (code, _, stderr) = run(&["--rps", "1000", "--records", "10", "--quiet"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
+    // But for what went wrong.
+    let (code, _, stderr) = run(&[
+        "--rps",
+        "1000",
+        "--records",
+        "10",
+        "--quiet",
+        "--threshold",
+        "acked > 10",
+        "--threshold",
+        "acked > 9",
+    ]);
+    assert_eq!((code, stderr.as_str()), (99, "threshold   MISSED acked > 10 (is 10)\n"));
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn payloads_of_a_mebibyte_pass() {
     ]);
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(count(&summary, "acked"), 4);
-    assert_eq!(count(&summary, "bytes"), 4 * (1000 * 1024 + 16));
+    assert_eq!(count(&summary, "bytes"), 4 * (1000 * 1024 + 41));
 }
 
 #[test]

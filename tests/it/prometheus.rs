@@ -77,12 +77,19 @@ fn wait_for<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
     panic!("waited in vain for {what}")
 }
 
-/// A tickgen with one load, as a newcomer has it, of which a shard takes less than comes to it.
-fn tickgen(port: u16) -> Running {
+/// A tickgen with one load, as a newcomer has it, of which a shard takes less than comes to it, on a machine that was
+/// calibrated.
+fn tickgen(port: u16, folder: &Path) -> Running {
+    let command = |flags: &[&str]| {
+        let mut command = crate::harness::tickgen(flags);
+        command.env("XDG_CACHE_HOME", folder).args(["--keys", "zipf:0.8", "--quiet"]);
+        command
+    };
+    assert_succeeds(&command(&["calibrate", "--duration", "300ms"]).output().expect("it ends"));
     let shape = "sine:mean=3000,amplitude=1000,period=80s";
-    let flags =
-        ["--shape", shape, "--keys", "zipf:0.8", "--shards", "4", "--shard-limit", "112%", "--seed", "8"];
-    let tickgen = Running(start(&[&flags[..], &["--admin-addr", &port.to_string(), "--quiet"]].concat()));
+    let flags = ["--shape", shape, "--shards", "4", "--shard-limit", "112%", "--seed", "8"];
+    let flags = [&flags[..], &["--admin-addr", &port.to_string()]].concat();
+    let tickgen = Running(command(&flags).spawn().expect("the binary starts"));
     wait_for("tickgen", || get(port, "/readyz"));
     tickgen
 }
@@ -195,7 +202,7 @@ fn every_expression_has_an_answer() {
     let folder = scratch("prometheus");
     let (port, scraped) = (free_port(), free_port());
     let began = Instant::now();
-    let mut tickgen = tickgen(scraped);
+    let mut tickgen = tickgen(scraped, &folder);
     let _prometheus = prometheus(&root.join(PROMETHEUS), &folder, scraped, port, &[]);
 
     let exposition = get(scraped, "/metrics").expect("metrics");

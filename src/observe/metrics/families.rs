@@ -1,6 +1,6 @@
 //! Every metric with its values, for the forms that the exporter does not write.
 
-use super::{Exposed, Handles, METRICS, Metric, RunGauges, Snapshot, histograms, process};
+use super::{Exposed, Handles, METRICS, Metric, RunGauges, Snapshot, histograms, machine};
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder,
 };
@@ -75,7 +75,7 @@ impl Families {
         for (key, gauge) in self.recorder.0.get_gauge_handles() {
             add(key.name(), labels(&key), Value::Real(f64::from_bits(gauge.load(Ordering::Acquire))));
         }
-        for (metric, value) in process(&self.run) {
+        for (metric, value) in machine(&self.run) {
             add(metric.name, Vec::new(), Value::Real(value));
         }
         for (metric, histograms) in histograms(&self.run, all, loads) {

@@ -125,6 +125,8 @@ metrics_table! {
         "Always 1; its labels are the run's id, each of its streams and the version of tickgen."
     PROCESSORS = "tickgen_processors" Gauge [] "processors"
         "Processors that the process may use, by the quota of its container and its affinity; on Linux only."
+    CEILING = "tickgen_ceiling_records_per_second" Gauge [] "user records per second"
+        "What this machine can send with the run's settings, as tickgen calibrate measured it; only where it did."
     CPU = "process_cpu_seconds_total" Counter [] "seconds"
         "Processor time of the process, user and system; on Linux only."
     MEMORY = "process_resident_memory_bytes" Gauge [] "bytes"
