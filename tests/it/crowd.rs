@@ -118,7 +118,7 @@ async fn a_long_stream_is_read_as_long_as_more_comes() {
     let slow = Crowd { behind_ms: |records| if records < 30 { 0 } else { 5_000 }, most: 30, ..Crowd::NONE };
     for (crowd, expected) in [(slow, [300, 0, 0]), (Crowd { pages: 4, ..slow }, [120, 0, 180])] {
         let url = crowd.serve(1, false).await;
-        let load = ["--stream", STREAM, "--rps", "600", "--records", "300", "--stamp", "key"];
+        let load = ["--stream", STREAM, "--rps", "600", "--records", "300"];
         let (code, summary, stderr) = run_beside(&[&load[..], &at(&url)].concat()).await;
         assert_eq!(code, 0, "{stderr}");
         let file = kept(&summary);

@@ -2,7 +2,7 @@
 //! Grafana publishes. `.ci/peers` installs both.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{finished, free_port, peers, repository_file, signal, start};
+use crate::harness::{self, finished, free_port, peers, repository_file, signal};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -81,15 +81,15 @@ fn wait_for<T>(what: &str, ask: impl Fn() -> Option<T>) -> T {
 /// calibrated.
 fn tickgen(port: u16, folder: &Path) -> Running {
     let command = |flags: &[&str]| {
-        let mut command = crate::harness::tickgen(flags);
+        let mut command = harness::tickgen(flags);
         command.env("XDG_CACHE_HOME", folder).args(["--keys", "zipf:0.8", "--quiet"]);
         command
     };
     assert_succeeds(&command(&["calibrate", "--duration", "300ms"]).output().expect("it ends"));
     let shape = "sine:mean=3000,amplitude=1000,period=80s";
     let flags = ["--shape", shape, "--shards", "4", "--shard-limit", "112%", "--seed", "8"];
-    let flags = [&flags[..], &["--admin-addr", &port.to_string()]].concat();
-    let tickgen = Running(command(&flags).spawn().expect("the binary starts"));
+    let tickgen = command(&flags).args(["--admin-addr", &port.to_string()]).spawn();
+    let tickgen = Running(tickgen.expect("the binary starts"));
     wait_for("tickgen", || get(port, "/readyz"));
     tickgen
 }
@@ -299,7 +299,7 @@ fn native_histograms_have_the_summarys_percentiles() {
     // A load that ends before the run does, so that what is scraped last is what the summary has.
     let shape = "stages:800,800/3s,0/0s,0/10m";
     let flags = ["--shape", shape, "--shards", "2", "--summary", "-", "--quiet"];
-    let tickgen = start(&[&flags[..], &["--admin-addr", &scraped.to_string()]].concat());
+    let tickgen = harness::start(&[&flags[..], &["--admin-addr", &scraped.to_string()]].concat());
     let mut tickgen = Running(tickgen);
     wait_for("tickgen", || get(scraped, "/readyz"));
     let binary = root.join(PROMETHEUS);

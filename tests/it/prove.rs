@@ -20,10 +20,10 @@ pub(crate) async fn run_beside(flags: &[&str]) -> (i32, Value, String) {
 async fn a_run_is_proved_by_its_summary() {
     let template = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/templates/trade.json");
     for flags in [
-        &["--stamp", "key"][..],
-        &["--stamp", "key", "--aggregate", "--keys", "per-shard", "--market", "walk", "--tickers", "500"],
+        &[][..],
+        &["--aggregate", "--keys", "per-shard", "--market", "walk", "--tickers", "500"],
         &["--stamp", "body", "--keys", "zipf:1", "--payload-bytes", "300", "--local-time"],
-        &["--stamp", "key", "--template", template],
+        &["--template", template],
     ] {
         let (_, url) = serve_wrapped(4, 0, |app| app).await;
         let load =
@@ -66,7 +66,7 @@ async fn a_run_is_proved_by_its_summary() {
 async fn what_was_not_acked_is_not_missed() {
     let (_, url) = serve_wrapped(2, 0, |app| app).await;
     let load = ["--rps", "4000", "--records", "8000", "--max-backlog", "500", "--record-ttl", "300ms"];
-    let more = ["--shard-limit", "none", "--stream", STREAM, "--stamp", "key"];
+    let more = ["--shard-limit", "none", "--stream", STREAM];
     let (_, summary, _) = run_beside(&[&load[..], &more, &at(&url)].concat()).await;
     let not_acked = count(&summary, "dropped") + count(&summary, "expired") + count(&summary, "failed");
     assert!(not_acked > 500, "two shards take 2,000 records/s: {summary:#}");
@@ -85,7 +85,7 @@ async fn the_end_of_a_run_is_waited_for() {
     let _ = std::fs::remove_file(&file);
     let name = file.to_str().unwrap();
     let verifying = start(&[&["verify", "--summary-of", name, "--summary", "-"][..], &at(&url)].concat());
-    let load = ["--rps", "300", "--records", "600", "--stamp", "key", "--stream", STREAM, "--summary", name];
+    let load = ["--rps", "300", "--records", "600", "--stream", STREAM, "--summary", name];
     let running = start(&[&load[..], &at(&url)].concat());
     let ended = tokio::task::spawn_blocking(move || {
         (finished(&running.wait_with_output().unwrap()), finished(&verifying.wait_with_output().unwrap()))
@@ -103,7 +103,7 @@ async fn a_run_known_by_its_id_is_counted() {
     let (_, url) = serve_wrapped(4, 0, |app| app).await;
     let mut ids = Vec::new();
     for own in [&["--run-id", "0badcafe"][..], &[]] {
-        let load = ["--rps", "300", "--records", "300", "--stamp", "key", "--aggregate", "--stream", STREAM];
+        let load = ["--rps", "300", "--records", "300", "--aggregate", "--stream", STREAM];
         let (code, summary, stderr) = run_beside(&[&load[..], &at(&url), own].concat()).await;
         assert_eq!(code, 0, "{stderr}");
         ids.push(summary["run_id"].as_str().unwrap().to_owned());
@@ -129,8 +129,8 @@ async fn a_run_known_by_its_id_is_counted() {
 
 #[test]
 fn summaries_that_prove_nothing_are_refused() {
-    let (_, embedded, _) = run(&["--records", "5", "--stamp", "key"]);
-    let (_, unstamped, _) = run(&["--records", "5"]);
+    let (_, embedded, _) = run(&["--records", "5"]);
+    let (_, unstamped, _) = run(&["--records", "5", "--stamp", "none"]);
     let (_, stamped, _) = run(&["--records", "5", "--stamp", "body"]);
     let with = |summary: &Value, path: &str, value: Value| {
         let mut summary = summary.clone();

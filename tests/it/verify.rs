@@ -532,7 +532,7 @@ async fn a_registered_consumer_is_deregistered_on_every_path() {
         assert_eq!(asked(&seen, "DeregisterStreamConsumer"), signals);
     }
     // A run whose summary tickgen verify reads as a consumer of its own.
-    let load = ["--stream", STREAM, "--rps", "300", "--records", "300", "--stamp", "key"];
+    let load = ["--stream", STREAM, "--rps", "300", "--records", "300"];
     let flags = [&load[..], &at(&url)].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
     let stamped = move || run(&flags.iter().map(String::as_str).collect::<Vec<_>>());
     let (code, summary, stderr) = tokio::task::spawn_blocking(stamped).await.unwrap();
