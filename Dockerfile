@@ -1,5 +1,5 @@
 # tickgen alone in an image: static, without a shell. Tested for amd64; for arm64 (docker build --platform linux/arm64)
-# the code is checked to compile (.ci/arm64), and the image has not been built.
+# the program is built and run under QEMU by .ci/arm64; the image itself was built for amd64 alone.
 # A change of src/ builds tickgen only; the dependencies are a layer of their own.
 ARG BUILDER=docker.io/library/rust:1.95-bookworm
 
