@@ -130,24 +130,82 @@ fn start() -> States {
     [START.map(|word| [word; GROUP]); GROUPS]
 }
 
-/// The digests, as big-endian numbers, of messages that fit into one block with their padding, as partition
-/// keys do.
+/// [`LANES`] messages of one length, which fit into one block with their padding, as partition keys do. They
+/// are given word by word: putting their bytes together first, to take them apart again, took longer than the
+/// rounds.
+pub trait ShortMessages {
+    /// Their length in bytes.
+    const LEN: usize;
+
+    /// The message of a lane, four bytes to a word, the first of them its lowest; past its end zeros.
+    ///
+    /// To be inlined: it is compiled anew for each width of vectors, and then makes those of all lanes at once.
+    fn words(&self, lane: usize) -> [u32; 14];
+}
+
+/// The digests of [`ShortMessages`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortDigests(States);
+
+impl ShortDigests {
+    /// The first four bytes of a lane's digest, as a big-endian number.
+    #[must_use]
+    #[inline]
+    pub fn high(&self, lane: usize) -> u32 {
+        self.0[lane / GROUP][0][lane % GROUP].swap_bytes()
+    }
+
+    /// A lane's digest as a big-endian number.
+    #[must_use]
+    pub fn whole(&self, lane: usize) -> u128 {
+        digest(&self.0, lane)
+    }
+}
+
+/// The digests of short messages.
 #[must_use]
-pub fn short_digests<const LEN: usize>(messages: &[[u8; LEN]; LANES]) -> [u128; LANES] {
-    const { assert!(LEN < 56, "the padding needs a byte, the length eight") };
-    let mut blocks = [[0; 64]; LANES];
-    for (block, message) in blocks.iter_mut().zip(messages) {
-        block[..LEN].copy_from_slice(message);
-        block[LEN] = 0x80;
-        block[56..].copy_from_slice(&(LEN as u64 * 8).to_le_bytes());
-    }
+pub fn short_digests<M: ShortMessages>(messages: &M) -> ShortDigests {
     let mut states = start();
-    let mut borrowed: Blocks<'_> = [&[]; LANES];
-    for (borrowed, block) in borrowed.iter_mut().zip(&blocks) {
-        *borrowed = std::slice::from_ref(block);
+    #[cfg(target_arch = "x86_64")]
+    {
+        if x86::has_avx512() {
+            x86::add_short_with_avx512(&mut states, messages);
+            return ShortDigests(states);
+        }
+        if is_x86_feature_detected!("avx2") {
+            x86::add_short_with_avx2(&mut states, messages);
+            return ShortDigests(states);
+        }
     }
-    fastest()(&mut states, &borrowed);
-    std::array::from_fn(|place| digest(&states, place))
+    add_short(&mut states, messages);
+    ShortDigests(states)
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see `compress`")]
+fn add_short<M: ShortMessages>(states: &mut States, messages: &M) {
+    for (state, words) in states.iter_mut().zip(&padded(messages)) {
+        compress_words(state, words);
+    }
+}
+
+/// The blocks of short messages, word by word.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see `compress`")]
+fn padded<M: ShortMessages>(messages: &M) -> [[Words; 16]; GROUPS] {
+    const { assert!(M::LEN < 56, "the padding needs a byte, the length eight") };
+    let mut padded = [[[0; GROUP]; 16]; GROUPS];
+    for (group, padded) in padded.iter_mut().enumerate() {
+        for place in 0..GROUP {
+            let mut words = messages.words(group * GROUP + place);
+            words[M::LEN / 4] |= 0x80 << (M::LEN % 4 * 8);
+            for (padded, word) in padded.iter_mut().zip(words) {
+                padded[place] = word;
+            }
+        }
+        padded[14] = [M::LEN as u32 * 8; GROUP];
+    }
+    padded
 }
 
 /// A message's digest as a big-endian number.
@@ -198,7 +256,7 @@ type Compress = fn(&mut States, &Blocks<'_>);
 fn fastest() -> Compress {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f") {
+        if x86::has_avx512() {
             return x86::with_avx512;
         }
         if is_x86_feature_detected!("avx2") {
@@ -233,10 +291,16 @@ fn compress_group(state: &mut [Words; 4], blocks: &[&[[u8; 64]]; GROUP], number:
             word[place] = u32::from_le_bytes(*bytes);
         }
     }
-    let after = round::<0>(*state, &words, (1, 0), |b, c, d| d ^ (b & (c ^ d)));
-    let after = round::<1>(after, &words, (5, 1), |b, c, d| c ^ (d & (b ^ c)));
-    let after = round::<2>(after, &words, (3, 5), |b, c, d| b ^ c ^ d);
-    let after = round::<3>(after, &words, (7, 0), |b, c, d| c ^ (b | !d));
+    compress_words(state, &words);
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see `compress`")]
+fn compress_words(state: &mut [Words; 4], words: &[Words; 16]) {
+    let after = round::<0>(*state, words, (1, 0), |b, c, d| d ^ (b & (c ^ d)));
+    let after = round::<1>(after, words, (5, 1), |b, c, d| c ^ (d & (b ^ c)));
+    let after = round::<2>(after, words, (3, 5), |b, c, d| b ^ c ^ d);
+    let after = round::<3>(after, words, (7, 0), |b, c, d| c ^ (b | !d));
     for (total, words) in state.iter_mut().zip(after) {
         for (total, word) in total.iter_mut().zip(words) {
             *total = total.wrapping_add(word);
@@ -290,10 +354,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn short_digests_are_those_of_one_at_a_time(messages: [[u8; 41]; LANES]) {
-            for (message, digest) in messages.iter().zip(short_digests(&messages)) {
-                prop_assert_eq!(u128::from_be_bytes(Md5::digest(message).into()), digest);
-            }
+        fn short_digests_are_those_of_one_at_a_time(long: [[u8; 41]; LANES], short: [[u8; 16]; LANES], full: [[u8; 55]; LANES]) {
+            assert_digests(&long);
+            assert_digests(&short);
+            assert_digests(&full);
         }
 
         /// The digests of crate md-5, whatever the lengths of the messages and wherever their blocks end.
@@ -303,6 +367,35 @@ mod tests {
             let digests = digests(&borrowed);
             for (message, digest) in messages.iter().zip(digests) {
                 prop_assert_eq!(<[u8; 16]>::from(Md5::digest(message)), digest);
+            }
+        }
+    }
+
+    impl<const LEN: usize> ShortMessages for [[u8; LEN]; LANES] {
+        const LEN: usize = LEN;
+
+        fn words(&self, lane: usize) -> [u32; 14] {
+            let mut bytes = [0; 56];
+            bytes[..LEN].copy_from_slice(&self[lane]);
+            std::array::from_fn(|word| u32::from_le_bytes(bytes[word * 4..][..4].try_into().unwrap()))
+        }
+    }
+
+    /// Whatever way of compiling it the processor does not choose is held too.
+    fn assert_digests<const LEN: usize>(messages: &[[u8; LEN]; LANES]) {
+        let mut any = start();
+        add_short(&mut any, messages);
+        let mut ways = vec![short_digests(messages), ShortDigests(any)];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            let mut narrow = start();
+            x86::add_short_with_avx2(&mut narrow, messages);
+            ways.push(ShortDigests(narrow));
+        }
+        for digests in ways {
+            for (lane, message) in messages.iter().enumerate() {
+                let digest = u128::from_be_bytes(Md5::digest(message).into());
+                assert_eq!((digests.whole(lane), digests.high(lane)), (digest, (digest >> 96) as u32));
             }
         }
     }

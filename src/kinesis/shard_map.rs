@@ -1,3 +1,4 @@
+use super::md5::{LANES, ShortDigests};
 use ::md5::{Digest, Md5};
 use std::fmt;
 use std::sync::Arc;
@@ -41,10 +42,13 @@ pub struct ShardMap {
     // Shared, as a map is handed around with every order to the producer.
     shards: Arc<[Shard]>,
     // For each value of a hash key's highest bits the place of the shard that takes the lowest such key: the one
-    // that is looked for is there or a little further on. Searching for it by halves cost ten steps of a thousand
-    // shards.
+    // that is looked for is there or, where it is `PARTED`, a little further on. Searching for it by halves cost ten
+    // steps of a thousand shards.
     starts: Arc<[u32]>,
 }
+
+/// Added to a place: another shard takes the highest such key.
+const PARTED: u32 = 1 << 31;
 
 /// How many of a hash key's highest bits a map goes by.
 const HIGHEST_BITS: u32 = 12;
@@ -87,7 +91,12 @@ impl ShardMap {
     fn of_whole(shards: Vec<Shard>) -> Self {
         let lowest = |high: u128| high << (u128::BITS - HIGHEST_BITS);
         let place = |high| shards.partition_point(|shard| shard.first <= lowest(high)) - 1;
-        let starts = (0..1 << HIGHEST_BITS).map(|high| u32::try_from(place(high)).unwrap_or(0)).collect();
+        let start = |high| {
+            let highest = lowest(high) | u128::MAX >> HIGHEST_BITS;
+            let parted = if shards[place(high)].last < highest { PARTED } else { 0 };
+            u32::try_from(place(high)).unwrap_or(0) | parted
+        };
+        let starts = (0..1 << HIGHEST_BITS).map(start).collect();
         Self { shards: shards.into(), starts }
     }
 
@@ -117,9 +126,25 @@ impl ShardMap {
 
     /// The place in [`ShardMap::shards`] of the shard that takes `hash_key`.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation)] // twelve bits
+    #[allow(clippy::cast_possible_truncation)] // the highest bits
     pub fn route(&self, hash_key: u128) -> usize {
-        let from = self.starts[(hash_key >> (u128::BITS - HIGHEST_BITS)) as usize] as usize;
+        self.route_by((hash_key >> 96) as u32, || hash_key)
+    }
+
+    /// The same of the digests of several partition keys.
+    #[must_use]
+    pub fn route_all(&self, digests: &ShortDigests) -> [usize; LANES] {
+        std::array::from_fn(|lane| self.route_by(digests.high(lane), || digests.whole(lane)))
+    }
+
+    /// By the highest bits alone, if they tell.
+    #[inline]
+    fn route_by(&self, high: u32, hash_key: impl FnOnce() -> u128) -> usize {
+        let start = self.starts[(high >> (u32::BITS - HIGHEST_BITS)) as usize];
+        if start & PARTED == 0 {
+            return start as usize;
+        }
+        let (from, hash_key) = ((start - PARTED) as usize, hash_key());
         // The last shard ends at the highest key, so one of them takes it.
         from + self.shards[from..].iter().take_while(|shard| shard.last < hash_key).count()
     }

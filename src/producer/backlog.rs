@@ -126,7 +126,6 @@ impl Backlog {
         for (number, record) in numbers.iter_mut().zip(records) {
             *number = (record.n, record.intended);
         }
-        // Keys are hashed together, see `md5`.
         let places = source.places(&numbers[..records.len()], &self.map);
         for (record, place) in records.iter().zip(places) {
             self.add(*record, self.open[place], now, false);
@@ -204,12 +203,22 @@ impl Backlog {
                 continue;
             }
             let before = records.len();
-            for record in slot.records.drain(..count) {
-                slot.bytes -= record.bytes();
+            let (front, back) = slot.records.as_slices();
+            let (front, back) =
+                (&front[..count.min(front.len())], &back[..count.saturating_sub(front.len())]);
+            for part in [front, back] {
+                slot.bytes -= part.iter().map(Record::bytes).sum::<usize>();
                 // Records that were sent before stand out of order: any may be past its time.
-                let late = self.retry.is_expired(&record, now);
-                if late { expired.push(record) } else { records.push(record) }
+                if part.iter().any(|record| self.retry.is_expired(record, now)) {
+                    let (late, others): (Vec<Record>, Vec<Record>) =
+                        part.iter().partition(|record| self.retry.is_expired(record, now));
+                    expired.extend(late);
+                    records.extend(others);
+                } else {
+                    records.extend_from_slice(part);
+                }
             }
+            slot.records.drain(..count);
             self.records -= count as u64;
             self.serve_again(index, now);
             if records.len() > before {

@@ -119,6 +119,7 @@ impl Encoder {
     /// Up to [`LANES`] aggregates, sealed together.
     fn aggregate_entries(&mut self, writer: &mut AggregateWriter, records: &[Record], entries: &[Entry]) {
         let (source, out) = (&mut self.source, &mut self.aggregates);
+        let shares_keys = source.shares_keys();
         out.clear();
         self.ends.clear();
         let mut rest = records;
@@ -127,7 +128,7 @@ impl Encoder {
             rest = others;
             writer.begin(source.explicit().then_some(entry.first_hash_key), out);
             for record in own {
-                let key = source.key_index(record.n);
+                let key = if shares_keys { source.key_index(record.n) } else { None };
                 let write = |out: &mut Vec<u8>| source.write_key(record.n, record.intended, out);
                 writer.key(key, usize::from(record.key_len), out, write);
             }

@@ -39,9 +39,10 @@ impl Packing {
             return (1, first.bytes());
         };
         size.clear(first_hash_key);
+        let shares_keys = source.shares_keys();
         let (mut count, mut bytes) = (0, 0);
         for record in records {
-            let key = source.key_index(record.n);
+            let key = if shares_keys { source.key_index(record.n) } else { None };
             let grown = size.add(key, usize::from(record.key_len), record.payload_len as usize);
             if grown > *full && count > 0 {
                 break;

@@ -21,7 +21,7 @@ pub struct EventTime {
     // second up to which it is right: the calendar is worked out once a second.
     micros: u64,
     second: u64,
-    text: [u8; EventTime::MAX_LEN],
+    text: [u8; EventTime::PADDED],
 }
 
 const PREFIX: usize = "2026-11-22T18:54:00".len();
@@ -30,11 +30,13 @@ impl EventTime {
     /// The longest text, in bytes.
     pub const MAX_LEN: usize = PREFIX + ".123456".len();
 
+    /// [`EventTime::MAX_LEN`] rounded up to what is copied in one piece.
+    pub(super) const PADDED: usize = 32;
+
     /// Times of a run that began `start_unix` nanoseconds after 1970-01-01 UTC.
     #[must_use]
     pub fn new(start_unix: Nanos, zone: TimeZone) -> Self {
-        let mut time =
-            Self { start_unix, zone, micros: u64::MAX, second: u64::MAX, text: [0; Self::MAX_LEN] };
+        let mut time = Self { start_unix, zone, micros: u64::MAX, second: u64::MAX, text: [0; Self::PADDED] };
         time.enter(start_unix / 1000);
         time
     }
@@ -57,15 +59,18 @@ impl EventTime {
 
     /// Appends the text for a record meant to start at `intended`.
     pub fn write(&mut self, intended: Nanos, out: &mut Vec<u8>) {
+        let (text, len) = self.text(intended);
+        out.extend_from_slice(&text[..len]);
+    }
+
+    /// The text for a record meant to start at `intended`, with what comes after it, and its length.
+    #[inline]
+    pub(super) fn text(&mut self, intended: Nanos) -> (&[u8; Self::PADDED], usize) {
         let micros = self.unix(intended) / 1000;
         if micros != self.micros {
             self.enter(micros);
         }
-        out.extend_from_slice(if micros.is_multiple_of(1_000_000) {
-            &self.text[..PREFIX]
-        } else {
-            &self.text
-        });
+        (&self.text, if micros.is_multiple_of(1_000_000) { PREFIX } else { Self::MAX_LEN })
     }
 
     fn enter(&mut self, micros: u64) {
@@ -74,7 +79,7 @@ impl EventTime {
             self.enter_second(micros / 1_000_000);
         }
         self.text[PREFIX] = b'.';
-        write_decimal(&mut self.text[PREFIX + 1..], micros % 1_000_000);
+        write_decimal(&mut self.text[PREFIX + 1..Self::MAX_LEN], micros % 1_000_000);
     }
 
     fn enter_second(&mut self, second: u64) {

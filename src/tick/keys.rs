@@ -1,6 +1,7 @@
+use super::hex::{halves, hex};
 use super::zipf::Ranks;
 use super::{Draws, Ticks};
-use crate::kinesis::md5::{LANES, short_digests};
+use crate::kinesis::md5::{LANES, ShortMessages, short_digests};
 use crate::kinesis::{ShardMap, hash_key};
 use std::fmt;
 use std::str::FromStr;
@@ -164,10 +165,7 @@ impl Keys {
             out.extend_from_slice(&self.pool[i].text);
             return;
         }
-        // Two halves: what was just stored as two cannot be loaded as one for a while.
-        let bits = self.draws.bits(n);
-        out.extend_from_slice(&hex(bits >> 32));
-        out.extend_from_slice(&hex(bits & 0xFFFF_FFFF));
+        out.extend_from_slice(&unique_key(self.draws.bits(n)));
     }
 
     /// The place in `map` of the shard that takes record `n`.
@@ -181,25 +179,15 @@ impl Keys {
         }
     }
 
-    /// The places in `map` of up to [`LANES`] records at once.
+    /// Whether each record has a key of its own.
     #[must_use]
-    pub fn places(&self, numbers: &[u64], ticks: &Ticks, map: &ShardMap) -> [usize; LANES] {
-        let mut places = [0; LANES];
-        if matches!(self.choice, Choice::Unique) {
-            let mut keys = [[0; UNIQUE_LEN]; LANES];
-            for (key, &n) in keys.iter_mut().zip(numbers) {
-                *key = unique_key(self.draws.bits(n));
-            }
-            let digests = short_digests(&keys);
-            for (place, digest) in places.iter_mut().zip(digests) {
-                *place = map.route(digest);
-            }
-        } else {
-            for (place, &n) in places.iter_mut().zip(numbers) {
-                *place = self.place(n, ticks, map);
-            }
-        }
-        places
+    pub fn are_unique(&self) -> bool {
+        matches!(self.choice, Choice::Unique)
+    }
+
+    /// The places in `map` of records with keys of their own.
+    pub(super) fn unique_places(&self, numbers: [u64; LANES], map: &ShardMap) -> [usize; LANES] {
+        map.route_all(&short_digests(&Unique { draws: self.draws, numbers }))
     }
 
     /// The share of the records that each shard of `map` is expected to take; they sum to 1.
@@ -230,23 +218,29 @@ impl Keys {
     }
 }
 
+/// The key of a record of its own, from its draw.
+#[inline]
 fn unique_key(bits: u64) -> [u8; UNIQUE_LEN] {
-    let mut key = [0; UNIQUE_LEN];
-    key[..8].copy_from_slice(&hex(bits >> 32));
-    key[8..].copy_from_slice(&hex(bits & 0xFFFF_FFFF));
-    key
+    let text = u128::from(hex(bits >> 32)) | u128::from(hex(bits & 0xFFFF_FFFF)) << 64;
+    text.to_le_bytes()
 }
 
-/// The eight hexadecimal digits of a number of 32 bits, all at once rather than one by one.
-fn hex(bits: u64) -> [u8; 8] {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    // Four bits to a byte.
-    let digits = (bits | bits << 16) & 0x0000_FFFF_0000_FFFF;
-    let digits = (digits | digits << 8) & 0x00FF_00FF_00FF_00FF;
-    let digits = (digits | digits << 4) & 0x0F0F_0F0F_0F0F_0F0F;
-    // 1 where the digit is a letter, which is as far from its place after 9 as `a` is from `:`.
-    let letters = (digits + 6 * EACH) >> 4 & EACH;
-    (digits + u64::from(b'0') * EACH + letters * u64::from(b'a' - b':')).to_be_bytes()
+/// The keys of records that have each their own.
+struct Unique {
+    draws: Draws,
+    numbers: [u64; LANES],
+}
+
+impl ShortMessages for Unique {
+    const LEN: usize = UNIQUE_LEN;
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "see `ShortMessages`")]
+    fn words(&self, lane: usize) -> [u32; 14] {
+        let bits = self.draws.bits(self.numbers[lane]);
+        let ([a, b], [c, d]) = (halves(hex(bits >> 32)), halves(hex(bits & 0xFFFF_FFFF)));
+        [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    }
 }
 
 #[cfg(test)]
@@ -279,7 +273,12 @@ mod tests {
                 let hash = hash_key(text(&keys, &ticks, n).as_bytes());
                 assert_eq!(place, map.route(hash));
             }
-            assert_eq!(place, keys.places(&[n + 1, n], &ticks, &map)[1]);
+            if keys.are_unique() {
+                let lane = (n % LANES as u64) as usize;
+                let mut numbers = [n + 1; LANES];
+                numbers[lane] = n;
+                assert_eq!(place, keys.unique_places(numbers, &map)[lane]);
+            }
             load[place] += 1;
         }
         load

@@ -8,6 +8,7 @@
 
 mod event_time;
 mod gauss;
+mod hex;
 mod keys;
 mod market;
 mod replay;

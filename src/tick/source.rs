@@ -1,5 +1,5 @@
 use super::replay::{Held, Lent, MAX_REPLAYED_BYTES};
-use super::stamp::{Stamp, StampPlace, Stamper};
+use super::stamp::{Stamp, StampPlace, Stamper, Stamps};
 use super::{Keys, Replayed, Template, TemplateError, Ticks};
 use crate::kinesis::md5::{LANES, short_digests};
 use crate::kinesis::{ShardMap, hash_key};
@@ -198,29 +198,22 @@ impl Source {
     /// The places in `map` of up to [`LANES`] records at once, each a number and an intended start.
     #[must_use]
     pub fn places(&self, records: &[(u64, Nanos)], map: &ShardMap) -> [usize; LANES] {
-        let mut places = [0; LANES];
-        if matches!(self.contents, Contents::Replayed { .. }) {
+        if matches!(self.contents, Contents::Replayed { .. }) || !self.keys.are_unique() {
+            let mut places = [0; LANES];
             for (place, &(n, intended)) in places.iter_mut().zip(records) {
                 *place = self.place(n, intended, map);
             }
             return places;
         }
-        if self.stamps == StampPlace::Key && !self.explicit() {
-            let mut keys = [[0; Stamp::LEN]; LANES];
-            for (key, &(n, intended)) in keys.iter_mut().zip(records) {
-                *key = self.stamper.stamp(n, intended).text();
-            }
-            let digests = short_digests(&keys);
-            for (place, digest) in places.iter_mut().zip(digests) {
-                *place = map.route(digest);
-            }
-            return places;
+        // Keys of their own are hashed together, see `md5`; lanes that are left over do any.
+        let mut lanes = [(0, 0); LANES];
+        for (lane, record) in lanes.iter_mut().zip(records) {
+            *lane = *record;
         }
-        let mut numbers = [0; LANES];
-        for (number, record) in numbers.iter_mut().zip(records) {
-            *number = record.0;
+        if self.stamps == StampPlace::Key {
+            return map.route_all(&short_digests(&Stamps { stamper: self.stamper, records: lanes }));
         }
-        self.keys.places(&numbers[..records.len().min(LANES)], &self.ticks, map)
+        self.keys.unique_places(lanes.map(|(n, _)| n), map)
     }
 
     /// The share of the records that each shard of `map` is expected to take, in the order of its

@@ -1,3 +1,5 @@
+use super::hex::{halves, hex};
+use crate::kinesis::md5::{LANES, ShortMessages};
 use crate::load::Nanos;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
@@ -46,17 +48,47 @@ impl Stamp {
 
     /// Its text.
     #[must_use]
+    #[inline]
     pub fn text(&self) -> [u8; Self::LEN] {
-        let mut text = [b'-'; Self::LEN];
-        let mut at = 0;
-        let values = [u64::from(self.run), u64::from(self.load), self.n, self.start_unix];
-        for (value, digits) in values.into_iter().zip(DIGITS) {
-            for (i, byte) in text[at..at + digits].iter_mut().enumerate() {
-                *byte = b"0123456789abcdef"[(value >> (4 * (digits - 1 - i)) & 15) as usize];
-            }
-            at += digits + 1;
+        let mut text = [0; Self::LEN];
+        let words = self.words();
+        let (whole, last) = text.as_chunks_mut::<4>();
+        for (bytes, word) in whole.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
         }
+        last.copy_from_slice(&words[Self::LEN / 4].to_le_bytes()[..Self::LEN % 4]);
         text
+    }
+
+    /// Its text, four bytes to a word, the first of them its lowest; past its end zeros.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "see `ShortMessages`")]
+    fn words(&self) -> [u32; 14] {
+        const DASH: u32 = b'-' as u32;
+        let [run, rest_of_run] = halves(hex(u64::from(self.run)));
+        // The last two and the last four of eight digits.
+        let load = halves(hex(u64::from(self.load)))[1] >> 16;
+        let high = halves(hex(self.n >> 32 & 0xFFFF))[1];
+        let [middle, low] = halves(hex(self.n & 0xFFFF_FFFF));
+        // From here on the text is a byte off the words.
+        let (first, second) = (hex(self.start_unix >> 32), hex(self.start_unix & 0xFFFF_FFFF));
+        let ([a, b], [c, d]) = (halves(first), halves(second));
+        [
+            run,
+            rest_of_run,
+            DASH | load << 8 | DASH << 24,
+            high,
+            middle,
+            low,
+            DASH | a << 8,
+            a >> 24 | b << 8,
+            b >> 24 | c << 8,
+            c >> 24 | d << 8,
+            d >> 24,
+            0,
+            0,
+            0,
+        ]
     }
 
     /// Reads a text; `None` if it is no stamp.
@@ -107,7 +139,25 @@ pub(super) struct Stamper {
     pub(super) start_unix: Nanos,
 }
 
+/// The stamps of several records, each a number and an intended start.
+pub(super) struct Stamps {
+    pub(super) stamper: Stamper,
+    pub(super) records: [(u64, Nanos); LANES],
+}
+
+impl ShortMessages for Stamps {
+    const LEN: usize = Stamp::LEN;
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "see `ShortMessages`")]
+    fn words(&self, lane: usize) -> [u32; 14] {
+        let (n, intended) = self.records[lane];
+        self.stamper.stamp(n, intended).words()
+    }
+}
+
 impl Stamper {
+    #[inline]
     pub(super) fn stamp(&self, n: u64, intended: Nanos) -> Stamp {
         let start_unix = self.start_unix.saturating_add(intended);
         Stamp { run: self.run, load: self.load, n, start_unix }

@@ -1,6 +1,6 @@
 #![expect(unsafe_code, reason = "instructions may be used where the processor was asked for them")]
 
-use super::{Blocks, GROUP, GROUPS, SINES, States, compress};
+use super::{Blocks, GROUP, GROUPS, SINES, ShortMessages, States, add_short, compress, padded};
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_setzero_si512,
     _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
@@ -18,12 +18,49 @@ pub(super) fn with_avx2(states: &mut States, blocks: &Blocks<'_>) {
     unsafe { compiled(states, blocks) }
 }
 
+/// See [`add_short`].
+pub(super) fn add_short_with_avx2<M: ShortMessages>(states: &mut States, messages: &M) {
+    #[target_feature(enable = "avx2")]
+    fn compiled<M: ShortMessages>(states: &mut States, messages: &M) {
+        add_short(states, messages);
+    }
+    assert!(is_x86_feature_detected!("avx2"));
+    // SAFETY: the processor was asked for them.
+    unsafe { compiled(states, messages) }
+}
+
+/// Whether the processor has the instructions that are used of AVX-512.
+pub(super) fn has_avx512() -> bool {
+    // The last two multiply numbers of 64 bits and turn their bytes around, which keys are made by.
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512bw")
+}
+
 /// Written out: the compiler takes the words apart one by one, which costs as much as the rounds, and does
 /// not find the instructions that do three operations in one.
 pub(super) fn with_avx512(states: &mut States, blocks: &Blocks<'_>) {
-    assert!(is_x86_feature_detected!("avx512f"));
+    assert!(has_avx512());
     // SAFETY: the processor was asked for them.
     unsafe { add_blocks(states, blocks) }
+}
+
+/// See [`add_short`].
+pub(super) fn add_short_with_avx512<M: ShortMessages>(states: &mut States, messages: &M) {
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw")]
+    fn compiled<M: ShortMessages>(states: &mut States, messages: &M) {
+        let padded = padded(messages);
+        let mut words = [[_mm512_setzero_si512(); 16]; GROUPS];
+        for (words, padded) in words.as_flattened_mut().iter_mut().zip(padded.as_flattened()) {
+            // SAFETY: sixteen words are 64 bytes.
+            *words = unsafe { _mm512_loadu_si512(padded.as_ptr().cast()) };
+        }
+        let sums = add_words(loaded(states), &words);
+        store(states, &sums);
+    }
+    assert!(has_avx512());
+    // SAFETY: the processor was asked for them.
+    unsafe { compiled(states, messages) }
 }
 
 // What `_mm512_ternarylogic_epi32` makes of each bit of b, c and d, as RFC 1321 names the functions.
@@ -34,23 +71,46 @@ const I: i32 = 0x39;
 
 #[target_feature(enable = "avx512f")]
 fn add_blocks(states: &mut States, blocks: &Blocks<'_>) {
-    // SAFETY: sixteen words are 64 bytes.
-    let mut sums =
-        states.map(|state| state.map(|words| unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }));
+    let mut sums = loaded(states);
     let (groups, _) = blocks.as_chunks::<GROUP>();
     for number in 0..blocks[0].len() {
         // Written out for both groups: a closure does not have the instructions of the function around it.
         let words = [transpose(&load(&groups[0], number)), transpose(&load(&groups[1], number))];
-        let after = round::<F, 7, 12, 17, 22>(sums, &words, &SINES[..16], (1, 0));
-        let after = round::<G, 5, 9, 14, 20>(after, &words, &SINES[16..32], (5, 1));
-        let after = round::<H, 4, 11, 16, 23>(after, &words, &SINES[32..48], (3, 5));
-        let after = round::<I, 6, 10, 15, 21>(after, &words, &SINES[48..], (7, 0));
-        for (sums, after) in sums.iter_mut().zip(after) {
-            for (sum, after) in sums.iter_mut().zip(after) {
-                *sum = _mm512_add_epi32(*sum, after);
-            }
-        }
+        sums = add_words(sums, &words);
     }
+    store(states, &sums);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_words(mut sums: Sums, words: &[[__m512i; 16]; GROUPS]) -> Sums {
+    let after = round::<F, 7, 12, 17, 22>(sums, words, &SINES[..16], (1, 0));
+    let after = round::<G, 5, 9, 14, 20>(after, words, &SINES[16..32], (5, 1));
+    let after = round::<H, 4, 11, 16, 23>(after, words, &SINES[32..48], (3, 5));
+    let after = round::<I, 6, 10, 15, 21>(after, words, &SINES[48..], (7, 0));
+    for (sum, after) in sums.as_flattened_mut().iter_mut().zip(after.as_flattened()) {
+        *sum = _mm512_add_epi32(*sum, *after);
+    }
+    sums
+}
+
+/// The states in vectors.
+type Sums = [[__m512i; 4]; GROUPS];
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn loaded(states: &States) -> Sums {
+    let mut sums = [[_mm512_setzero_si512(); 4]; GROUPS];
+    for (sum, words) in sums.as_flattened_mut().iter_mut().zip(states.as_flattened()) {
+        // SAFETY: sixteen words are 64 bytes.
+        *sum = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(states: &mut States, sums: &Sums) {
     for (words, sum) in states.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
         // SAFETY: sixteen words are 64 bytes.
         unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), *sum) }
@@ -105,11 +165,11 @@ fn transpose(blocks: &[__m512i; GROUP]) -> [__m512i; 16] {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn round<const MIX: i32, const S0: i32, const S1: i32, const S2: i32, const S3: i32>(
-    mut states: [[__m512i; 4]; GROUPS],
+    mut states: Sums,
     words: &[[__m512i; 16]; GROUPS],
     sines: &[u32],
     (times, plus): (usize, usize),
-) -> [[__m512i; 4]; GROUPS] {
+) -> Sums {
     let word = |step: usize| (times * step + plus) % 16;
     for step in (0..16).step_by(4) {
         turn::<MIX, S0>(&mut states, [0, 1, 2, 3], words, word(step), sines[step]);
@@ -123,7 +183,7 @@ fn round<const MIX: i32, const S0: i32, const S1: i32, const S2: i32, const S3: 
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn turn<const MIX: i32, const SHIFT: i32>(
-    states: &mut [[__m512i; 4]; GROUPS],
+    states: &mut Sums,
     [a, b, c, d]: [usize; 4],
     words: &[[__m512i; 16]; GROUPS],
     word: usize,
