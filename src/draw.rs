@@ -10,6 +10,8 @@ pub struct Draws(u64);
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it is compiled anew where there are wider vectors, see `vectors`")]
 const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -25,6 +27,8 @@ impl Draws {
 
     /// 64 random bits for record `n`; distinct for distinct `n`.
     #[must_use]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "see `mix`")]
     pub const fn bits(self, n: u64) -> u64 {
         mix(self.0.wrapping_add(n.wrapping_add(1).wrapping_mul(GOLDEN)))
     }

@@ -25,4 +25,5 @@ pub mod search;
 pub mod settings;
 pub mod terminal;
 pub mod tick;
+mod vectors;
 pub mod verify;

@@ -277,12 +277,12 @@ impl Reader<'_> {
 
     fn retry(&mut self) -> Option<RetryPolicy> {
         let record_ttl = self.read(Key::RecordTtl, parse::positive_time);
-        let max_attempts = self.read(Key::MaxAttempts, parse::between(1, u64::from(u32::MAX)));
+        let max_attempts = self.read(Key::MaxAttempts, parse::between(1, u64::from(u16::MAX)));
         let backoff = self.read(Key::Backoff, parse::time);
         let max_backoff = self.read(Key::MaxBackoff, parse::time);
         Some(RetryPolicy {
             record_ttl: record_ttl?,
-            max_attempts: u32::try_from(max_attempts?).ok()?,
+            max_attempts: u16::try_from(max_attempts?).ok()?,
             backoff: backoff?,
             max_backoff: max_backoff?,
         })

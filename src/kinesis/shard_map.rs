@@ -45,13 +45,12 @@ pub struct ShardMap {
     // that is looked for is there or, where it is `PARTED`, a little further on. Searching for it by halves cost ten
     // steps of a thousand shards.
     starts: Arc<[u32]>,
+    // How many bits: some sixteen values for each shard, so that few of them are parted, which costs a wrong guess.
+    bits: u32,
 }
 
 /// Added to a place: another shard takes the highest such key.
 const PARTED: u32 = 1 << 31;
-
-/// How many of a hash key's highest bits a map goes by.
-const HIGHEST_BITS: u32 = 12;
 
 /// Why a list of shards is not a map: seen while a stream is being resharded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -89,15 +88,16 @@ impl ShardMap {
     }
 
     fn of_whole(shards: Vec<Shard>) -> Self {
-        let lowest = |high: u128| high << (u128::BITS - HIGHEST_BITS);
+        let bits = (shards.len().ilog2() + 4).clamp(8, 16);
+        let lowest = |high: u128| high << (u128::BITS - bits);
         let place = |high| shards.partition_point(|shard| shard.first <= lowest(high)) - 1;
         let start = |high| {
-            let highest = lowest(high) | u128::MAX >> HIGHEST_BITS;
+            let highest = lowest(high) | u128::MAX >> bits;
             let parted = if shards[place(high)].last < highest { PARTED } else { 0 };
             u32::try_from(place(high)).unwrap_or(0) | parted
         };
-        let starts = (0..1 << HIGHEST_BITS).map(start).collect();
-        Self { shards: shards.into(), starts }
+        let starts = (0..1 << bits).map(start).collect();
+        Self { shards: shards.into(), starts, bits }
     }
 
     /// `count` shards of equal size, numbered from 0, as `CreateStream` makes them.
@@ -140,7 +140,7 @@ impl ShardMap {
     /// By the highest bits alone, if they tell.
     #[inline]
     fn route_by(&self, high: u32, hash_key: impl FnOnce() -> u128) -> usize {
-        let start = self.starts[(high >> (u32::BITS - HIGHEST_BITS)) as usize];
+        let start = self.starts[(high >> (u32::BITS - self.bits)) as usize];
         if start & PARTED == 0 {
             return start as usize;
         }

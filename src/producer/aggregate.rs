@@ -6,6 +6,7 @@
 //! bytes data = 3; repeated Tag tags = 4; }`, and the 16-byte MD5 of the message
 //! (amazon-kinesis-producer, aggregation-format.md).
 
+pub use super::pieces::Pieces;
 use crate::kinesis::md5::{LANES, digests};
 use md5::{Digest, Md5};
 use std::collections::VecDeque;
@@ -108,8 +109,10 @@ fn varint_len(value: u64) -> usize {
 #[derive(Clone, Debug, Default)]
 pub struct AggregateWriter {
     key_count: u64,
-    // Of the aggregate in the making: each record's key, the first not written yet.
+    // Of the aggregate in the making: each record's key, the first not written yet. None, if each has its own:
+    // then the number of records that are written is that of the next one's key.
     indexes: VecDeque<u64>,
+    records: u64,
     // Of the run's keys, those in the aggregate.
     index_of: Vec<Option<u64>>,
     touched: Vec<usize>,
@@ -119,28 +122,24 @@ pub struct AggregateWriter {
 impl AggregateWriter {
     /// Begins an aggregate at the end of `out`. With a hash key, that places its records rather than their
     /// partition keys.
-    pub fn begin(&mut self, hash_key: Option<u128>, out: &mut Vec<u8>) {
-        out.extend_from_slice(&MAGIC);
-        self.key_count = 0;
+    pub fn begin(&mut self, hash_key: Option<u128>, out: &mut Pieces) {
+        out.extend(&MAGIC);
+        (self.key_count, self.records) = (0, 0);
         self.indexes.clear();
         for key in self.touched.drain(..) {
             self.index_of[key] = None;
         }
         self.explicit_hash_key = hash_key.is_some();
         if let Some(hash_key) = hash_key {
-            write_field(out, EXPLICIT_HASH_KEY, hash_key.to_string().as_bytes());
+            let text = hash_key.to_string();
+            write_head(EXPLICIT_HASH_KEY, text.len(), out);
+            out.extend(text.as_bytes());
         }
     }
 
     /// Appends the partition key of the next record, of `len` bytes, which `write` appends. `key` is its
     /// number among the run's keys, under which it is written once; `None` writes it for this record.
-    pub fn key(
-        &mut self,
-        key: Option<usize>,
-        len: usize,
-        out: &mut Vec<u8>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
+    pub fn key(&mut self, key: Option<usize>, len: usize, out: &mut Pieces, write: impl FnOnce(&mut Pieces)) {
         if let Some(key) = key {
             if key >= self.index_of.len() {
                 self.index_of.resize(key + 1, None);
@@ -154,30 +153,44 @@ impl AggregateWriter {
         }
         self.indexes.push_back(self.key_count);
         self.key_count += 1;
-        out.push(PARTITION_KEY);
-        write_varint(out, len as u64);
+        write_head(PARTITION_KEY, len, out);
         write(out);
     }
 
-    /// Appends the next record, in the order of the keys: its payload of `len` bytes, which `write` appends.
-    pub fn record(&mut self, len: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        let index = self.indexes.pop_front().unwrap_or_default();
+    /// Appends the partition key of the next record, where every record of the aggregate has its own.
+    #[inline]
+    pub fn own_key<const LEN: usize>(&mut self, key: &[u8; LEN], out: &mut Pieces) {
+        self.key_count += 1;
+        write_head(PARTITION_KEY, LEN, out);
+        *out.room() = *key;
+        out.advance(LEN);
+    }
+
+    /// Appends what stands before the payload of the next record, in the order of the keys. Its payload is of `len`
+    /// bytes, and to be appended then.
+    #[inline]
+    pub fn record_head(&mut self, len: usize, out: &mut Pieces) {
+        let index = self.indexes.pop_front().unwrap_or(self.records);
+        self.records += 1;
         let placed = if self.explicit_hash_key { 2 } else { 0 };
-        out.push(RECORD);
-        write_varint(out, (1 + varint_len(index) + field_len(len) + placed) as u64);
-        out.push(RECORD_PARTITION_KEY);
-        write_varint(out, index);
+        // Three numbers of at most ten bytes, and five others.
+        let room = out.room::<35>();
+        room[0] = RECORD;
+        let mut at = put_varint(room, 1, (1 + varint_len(index) + field_len(len) + placed) as u64);
+        room[at] = RECORD_PARTITION_KEY;
+        at = put_varint(room, at + 1, index);
         if self.explicit_hash_key {
-            out.extend_from_slice(&[RECORD_EXPLICIT_HASH_KEY, 0]);
+            room[at..at + 2].copy_from_slice(&[RECORD_EXPLICIT_HASH_KEY, 0]);
+            at += 2;
         }
-        out.push(RECORD_DATA);
-        write_varint(out, len as u64);
-        write(out);
+        room[at] = RECORD_DATA;
+        at = put_varint(room, at + 1, len as u64);
+        out.advance(at);
     }
 
     /// Ends the aggregate, but for its digest: aggregates are sealed several at a time by [`seal`].
-    pub fn end(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[0; DIGEST_LEN]);
+    pub fn end(&self, out: &mut Pieces) {
+        out.extend(&[0; DIGEST_LEN]);
     }
 }
 
@@ -196,20 +209,26 @@ pub fn seal(bytes: &mut [u8], ends: &[usize]) {
     }
 }
 
-fn write_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    write_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
+/// The tag of a field and its length, before `len` bytes.
+#[inline]
+fn write_head(tag: u8, len: usize, out: &mut Pieces) {
+    let room = out.room::<11>();
+    room[0] = tag;
+    let head = put_varint(room, 1, len as u64);
+    out.advance(head);
 }
 
+/// Puts a number at a place; gives the place behind it. There is to be room for ten bytes.
 #[inline]
 #[allow(clippy::cast_possible_truncation)] // the low seven bits
-fn write_varint(out: &mut Vec<u8>, mut value: u64) {
+fn put_varint<const N: usize>(room: &mut [u8; N], mut at: usize, mut value: u64) -> usize {
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        room[at] = value as u8 | 0x80;
         value >>= 7;
+        at += 1;
     }
-    out.push(value as u8);
+    room[at] = value as u8;
+    at + 1
 }
 
 /// A user record read from an aggregate.
@@ -387,26 +406,27 @@ mod tests {
         writer: &mut AggregateWriter,
         hash_key: Option<u128>,
         records: &[(Option<usize>, &[u8], &[u8])],
-        out: &mut Vec<u8>,
-    ) {
-        writer.begin(hash_key, out);
+    ) -> Vec<u8> {
+        let mut out = Pieces::default();
+        writer.begin(hash_key, &mut out);
         for (key, text, _) in records {
-            writer.key(*key, text.len(), out, |out| out.extend_from_slice(text));
+            writer.key(*key, text.len(), &mut out, |out| out.extend(text));
         }
         for (_, _, data) in records {
-            writer.record(data.len(), out, |out| out.extend_from_slice(data));
+            writer.record_head(data.len(), &mut out);
+            out.extend(data);
         }
-        writer.end(out);
+        writer.end(&mut out);
         let end = out.len();
-        seal(out, &[end]);
+        seal(out.as_mut_slice(), &[end]);
+        out.as_slice().to_vec()
     }
 
     /// The bytes of a two-record aggregate, put together by hand from the specification.
     #[test]
     fn bytes_are_those_of_the_specification() {
-        let mut out = Vec::new();
         let records = [(Some(3), b"key".as_slice(), b"one".as_slice()), (Some(3), b"key", b"two!")];
-        write(&mut AggregateWriter::default(), None, &records, &mut out);
+        let out = write(&mut AggregateWriter::default(), None, &records);
         let message =
             [b"\x0A\x03key".as_slice(), b"\x1A\x07\x08\x00\x1A\x03one", b"\x1A\x08\x08\x00\x1A\x04two!"]
                 .concat();
@@ -418,12 +438,10 @@ mod tests {
     fn explicit_hash_keys_are_in_their_table() {
         let mut writer = AggregateWriter::default();
         let record = [(Some(0), b"a".as_slice(), b"x".as_slice())];
-        let mut out = Vec::new();
-        write(&mut writer, Some(u128::MAX), &record, &mut out);
+        let out = write(&mut writer, Some(u128::MAX), &record);
         let records = decode(&out).unwrap();
         assert_eq!(records[0].explicit_hash_key, Some("340282366920938463463374607431768211455"));
-        out.clear();
-        write(&mut writer, None, &record, &mut out);
+        let out = write(&mut writer, None, &record);
         assert_eq!(decode(&out).unwrap()[0].explicit_hash_key, None);
     }
 
@@ -431,8 +449,7 @@ mod tests {
     fn what_is_no_aggregate_is_told_apart() {
         assert_eq!(decode(b"{}"), Err(DecodeError::NotAggregated));
         assert_eq!(decode(&MAGIC), Err(DecodeError::NotAggregated));
-        let mut out = Vec::new();
-        write(&mut AggregateWriter::default(), None, &[], &mut out);
+        let mut out = write(&mut AggregateWriter::default(), None, &[]);
         assert_eq!(decode(&out), Ok(vec![]));
         out[7] ^= 1;
         assert_eq!(decode(&out), Err(DecodeError::Digest));
@@ -447,11 +464,9 @@ mod tests {
         ) {
             let mut size = AggregateSize::new(5, placed);
             let mut writer = AggregateWriter::default();
-            let mut out = Vec::new();
             // Twice: nothing of one aggregate may leak into the next.
             for _ in 0..2 {
                 size.clear(hash_key);
-                out.clear();
                 let keys: Vec<String> = records.iter().enumerate()
                     .map(|(n, (key, _))| key.map_or(format!("own-{n}"), |k| format!("key-{k}"))).collect();
                 for ((key, data), text) in records.iter().zip(&keys) {
@@ -459,7 +474,7 @@ mod tests {
                 }
                 let written: Vec<_> = records.iter().zip(&keys)
                     .map(|((key, data), text)| (*key, text.as_bytes(), data.as_slice())).collect();
-                write(&mut writer, placed.then_some(hash_key), &written, &mut out);
+                let out = write(&mut writer, placed.then_some(hash_key), &written);
                 prop_assert_eq!(size.bytes(), out.len());
                 let read = decode(&out).unwrap();
                 prop_assert_eq!(read.len(), records.len());
@@ -469,6 +484,28 @@ mod tests {
                     prop_assert_eq!(read.explicit_hash_key.is_some(), placed);
                 }
             }
+        }
+
+        /// Keys that are each record's own are written as such one by one.
+        #[test]
+        fn own_keys_are_keys(keys: Vec<[u8; 4]>) {
+            let texts: Vec<[u8; 4]> = keys.iter().map(|key| key.map(|byte| b'a' + byte % 26)).collect();
+            let payload = |n: usize| vec![b'x'; n * 50];
+            let records: Vec<_> = texts.iter().map(|key| (None, key.as_slice(), b"".as_slice())).collect();
+            let payloads: Vec<Vec<u8>> = (0..texts.len()).map(payload).collect();
+            let records: Vec<_> = records.iter().zip(&payloads).map(|((none, key, _), data)| (*none, *key, data.as_slice())).collect();
+            let (mut writer, mut out) = (AggregateWriter::default(), Pieces::default());
+            let one_by_one = write(&mut writer, None, &records);
+            writer.begin(None, &mut out);
+            texts.iter().for_each(|key| writer.own_key(key, &mut out));
+            for data in &payloads {
+                writer.record_head(data.len(), &mut out);
+                out.extend(data);
+            }
+            writer.end(&mut out);
+            let end = out.len();
+            seal(out.as_mut_slice(), &[end]);
+            prop_assert_eq!(out.as_slice(), one_by_one);
         }
 
         #[test]
@@ -483,8 +520,7 @@ mod tests {
             let payloads: Vec<[u8; 20]> = (0..6).map(|n| [n; 20]).collect();
             let records: Vec<_> = payloads.iter().enumerate()
                 .map(|(n, data)| (Some(n % 2), keys[n % 2].as_slice(), data.as_slice())).collect();
-            let mut out = Vec::new();
-            write(&mut AggregateWriter::default(), None, &records, &mut out);
+            let out = write(&mut AggregateWriter::default(), None, &records);
             let mut message = out[4..out.len() - 16].to_vec();
             let at = at % message.len();
             message[at] = with;

@@ -1,11 +1,11 @@
 use super::Record;
-use super::aggregate::{AggregateWriter, seal};
+use super::aggregate::{AggregateWriter, Pieces, seal};
 use super::lines::LineWriter;
 use super::packing::AGGREGATE_KEY;
 use super::{Entry, Request};
 use crate::kinesis::md5::LANES;
 use crate::kinesis::protocol::{BodyWriter, Form, StreamRef};
-use crate::tick::Source;
+use crate::tick::{Source, TICK_ROOM};
 use bytes::Bytes;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,7 +28,7 @@ pub struct Encoder {
     payload: Vec<u8>,
     key: Vec<u8>,
     // Aggregates in the making, one after another, and where they end.
-    aggregates: Vec<u8>,
+    aggregates: Pieces,
     ends: Vec<usize>,
 }
 
@@ -73,7 +73,7 @@ impl Encoder {
             aggregate: aggregates.then(AggregateWriter::default),
             payload: Vec::new(),
             key: Vec::new(),
-            aggregates: Vec::new(),
+            aggregates: Pieces::default(),
             ends: Vec::new(),
         }
     }
@@ -105,45 +105,79 @@ impl Encoder {
         self.body.finish(next)
     }
 
+    /// Up to [`LANES`] records.
     fn single_entries(&mut self, records: &[Record], entries: &[Entry]) {
+        let Self { source, body, payload, key, .. } = self;
+        source.ahead(records.iter().map(|record| record.n));
+        let mut room = [0; TICK_ROOM];
         for (record, entry) in records.iter().zip(entries) {
-            self.payload.clear();
-            self.source.write_payload(record.n, record.intended, &mut self.payload);
-            self.key.clear();
-            self.source.write_key(record.n, record.intended, &mut self.key);
-            let explicit = self.source.explicit().then_some(entry.first_hash_key);
-            self.body.entry(&self.payload, &self.key, explicit);
+            let data = match source.write_tick(record.n, record.intended, &mut room) {
+                Some(len) => &room[..len],
+                None => {
+                    payload.clear();
+                    source.write_payload(record.n, record.intended, payload);
+                    payload.as_slice()
+                }
+            };
+            key.clear();
+            source.write_key(record.n, record.intended, key);
+            body.entry(data, key, source.explicit().then_some(entry.first_hash_key));
         }
     }
 
     /// Up to [`LANES`] aggregates, sealed together.
     fn aggregate_entries(&mut self, writer: &mut AggregateWriter, records: &[Record], entries: &[Entry]) {
-        let (source, out) = (&mut self.source, &mut self.aggregates);
-        let shares_keys = source.shares_keys();
-        out.clear();
+        self.aggregates.clear();
         self.ends.clear();
         let mut rest = records;
         for entry in entries {
             let (own, others) = rest.split_at(entry.records as usize);
             rest = others;
-            writer.begin(source.explicit().then_some(entry.first_hash_key), out);
-            for record in own {
-                let key = if shares_keys { source.key_index(record.n) } else { None };
-                let write = |out: &mut Vec<u8>| source.write_key(record.n, record.intended, out);
-                writer.key(key, usize::from(record.key_len), out, write);
-            }
-            for record in own {
-                let write = |out: &mut Vec<u8>| source.write_payload(record.n, record.intended, out);
-                writer.record(record.payload_len as usize, out, write);
-            }
-            writer.end(out);
-            self.ends.push(out.len());
+            let explicit = self.source.explicit().then_some(entry.first_hash_key);
+            writer.begin(explicit, &mut self.aggregates);
+            own.chunks(LANES).for_each(|lot| self.aggregate_keys(writer, lot));
+            own.chunks(LANES).for_each(|lot| self.aggregate_payloads(writer, lot));
+            writer.end(&mut self.aggregates);
+            self.ends.push(self.aggregates.len());
         }
-        seal(out, &self.ends);
+        seal(self.aggregates.as_mut_slice(), &self.ends);
         let mut begin = 0;
         for (&end, entry) in self.ends.iter().zip(entries) {
-            self.body.entry(&out[begin..end], AGGREGATE_KEY, Some(entry.first_hash_key));
+            let data = &self.aggregates.as_slice()[begin..end];
+            self.body.entry(data, AGGREGATE_KEY, Some(entry.first_hash_key));
             begin = end;
+        }
+    }
+
+    /// The keys of up to [`LANES`] records of an aggregate.
+    fn aggregate_keys(&mut self, writer: &mut AggregateWriter, lot: &[Record]) {
+        let Self { source, aggregates, key, .. } = self;
+        if let Some(keys) = source.unique_keys(lot.iter().map(|record| record.n)) {
+            keys[..lot.len()].iter().for_each(|key| writer.own_key(key, aggregates));
+            return;
+        }
+        for record in lot {
+            writer.key(source.key_index(record.n), usize::from(record.key_len), aggregates, |out| {
+                key.clear();
+                source.write_key(record.n, record.intended, key);
+                out.extend(key);
+            });
+        }
+    }
+
+    /// Their payloads.
+    fn aggregate_payloads(&mut self, writer: &mut AggregateWriter, lot: &[Record]) {
+        let Self { source, aggregates, payload, .. } = self;
+        source.ahead(lot.iter().map(|record| record.n));
+        for record in lot {
+            writer.record_head(record.payload_len as usize, aggregates);
+            if let Some(len) = source.write_tick(record.n, record.intended, aggregates.room()) {
+                aggregates.advance(len);
+            } else {
+                payload.clear();
+                source.write_payload(record.n, record.intended, payload);
+                aggregates.extend(payload);
+            }
         }
     }
 }

@@ -227,7 +227,7 @@ impl Engine {
     fn dispatch(&mut self, reason: FlushReason, room: usize, now: Nanos) -> Request {
         let mut batch = self.batch.seal(reason);
         for record in &mut batch.records {
-            record.attempts += 1;
+            record.attempts = record.attempts.saturating_add(1);
             if record.fate_open && !record.possible_duplicate {
                 record.possible_duplicate = true;
                 self.account.note(record.intended, |ledger| ledger.possible_duplicates += 1);

@@ -21,6 +21,7 @@ mod lines;
 mod measures;
 mod pacer;
 mod packing;
+mod pieces;
 mod record;
 mod retry;
 mod room;

@@ -2,7 +2,7 @@ use super::Cause;
 use crate::load::Nanos;
 
 /// A user record on its way: everything but its bytes, which are made from its number when it is
-/// sent. A record that waits costs 40 bytes, whatever its payload.
+/// sent. A record that waits costs 32 bytes, whatever its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its number in the run.
@@ -16,7 +16,7 @@ pub struct Record {
     /// The length of its partition key in bytes.
     pub key_len: u16,
     /// How often it was sent.
-    pub attempts: u32,
+    pub attempts: u16,
     /// Why its last attempt failed.
     pub last_failure: Option<Cause>,
     /// An attempt ended without an answer that says what became of it.

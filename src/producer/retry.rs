@@ -9,7 +9,7 @@ pub struct RetryPolicy {
     /// How long after its intended start a record may still be sent.
     pub record_ttl: Nanos,
     /// How often a record is sent at most, the first time included.
-    pub max_attempts: u32,
+    pub max_attempts: u16,
     /// The longest pause after the first failure.
     pub backoff: Nanos,
     /// The longest pause after any failure.
@@ -54,7 +54,7 @@ impl RetryPolicy {
     }
 }
 
-fn longest_pause(policy: &RetryPolicy, attempts: u32) -> Nanos {
+fn longest_pause(policy: &RetryPolicy, attempts: u16) -> Nanos {
     let doublings = attempts.saturating_sub(1).min(63);
     policy.backoff.saturating_mul(1 << doublings).min(policy.max_backoff)
 }
@@ -149,7 +149,7 @@ mod tests {
         max_backoff: 2 * SECOND,
     };
 
-    fn tried(attempts: u32) -> Record {
+    fn tried(attempts: u16) -> Record {
         Record { attempts, ..Record::new(7, SECOND, 68, 16) }
     }
 
@@ -172,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_resend_is_never_late_nor_early(attempts in 1_u32..12, now in SECOND..40 * SECOND, jitter in 0.0..1.0_f64) {
+        fn a_resend_is_never_late_nor_early(attempts in 1_u16..12, now in SECOND..40 * SECOND, jitter in 0.0..1.0_f64) {
             let record = tried(attempts);
             match POLICY.verdict(&record, now, jitter) {
                 Verdict::Resend(at) => {

@@ -3,6 +3,7 @@ use super::zipf::Ranks;
 use super::{Draws, Ticks};
 use crate::kinesis::md5::{LANES, ShortMessages, short_digests};
 use crate::kinesis::{ShardMap, hash_key};
+use crate::vectors::{Wide, widest};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -111,7 +112,7 @@ impl Key {
 }
 
 /// A unique key is 16 hexadecimal digits.
-const UNIQUE_LEN: usize = 16;
+pub(super) const UNIQUE_LEN: usize = 16;
 
 impl Keys {
     /// The keys of the run seeded with `seed`; `ticks` gives the tickers.
@@ -138,6 +139,7 @@ impl Keys {
 
     /// Which of the [`Keys::count`] keys record `n` has; `None` if it has its own.
     #[must_use]
+    #[inline]
     pub fn index(&self, n: u64, ticks: &Ticks) -> Option<usize> {
         match &self.choice {
             Choice::Unique => None,
@@ -149,6 +151,7 @@ impl Keys {
 
     /// The length of record `n`'s partition key in bytes.
     #[must_use]
+    #[inline]
     pub fn len(&self, n: u64, ticks: &Ticks) -> usize {
         self.index(n, ticks).map_or(UNIQUE_LEN, |i| self.pool[i].text.len())
     }
@@ -185,6 +188,18 @@ impl Keys {
         matches!(self.choice, Choice::Unique)
     }
 
+    /// The keys of up to [`LANES`] records, if each has its own.
+    pub(super) fn unique(&self, numbers: impl Iterator<Item = u64>) -> Option<[[u8; UNIQUE_LEN]; LANES]> {
+        if !self.are_unique() {
+            return None;
+        }
+        let mut lanes = [0; LANES];
+        for (lane, n) in lanes.iter_mut().zip(numbers) {
+            *lane = n;
+        }
+        Some(widest(&Unique { draws: self.draws, numbers: lanes }))
+    }
+
     /// The places in `map` of records with keys of their own.
     pub(super) fn unique_places(&self, numbers: [u64; LANES], map: &ShardMap) -> [usize; LANES] {
         map.route_all(&short_digests(&Unique { draws: self.draws, numbers }))
@@ -219,7 +234,8 @@ impl Keys {
 }
 
 /// The key of a record of its own, from its draw.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "see `Wide`")]
 fn unique_key(bits: u64) -> [u8; UNIQUE_LEN] {
     let text = u128::from(hex(bits >> 32)) | u128::from(hex(bits & 0xFFFF_FFFF)) << 64;
     text.to_le_bytes()
@@ -229,6 +245,20 @@ fn unique_key(bits: u64) -> [u8; UNIQUE_LEN] {
 struct Unique {
     draws: Draws,
     numbers: [u64; LANES],
+}
+
+impl Wide for Unique {
+    type Result = [[u8; UNIQUE_LEN]; LANES];
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "see `Wide`")]
+    fn compute(&self) -> Self::Result {
+        let mut keys = [[0; UNIQUE_LEN]; LANES];
+        for (key, n) in keys.iter_mut().zip(self.numbers) {
+            *key = unique_key(self.draws.bits(n));
+        }
+        keys
+    }
 }
 
 impl ShortMessages for Unique {

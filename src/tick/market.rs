@@ -1,4 +1,5 @@
 use super::Draws;
+use super::ahead::{Ahead, cents};
 use super::walk::Walk;
 use crate::load::Nanos;
 use std::str::FromStr;
@@ -66,10 +67,20 @@ impl Trades {
     pub(super) fn trade(&mut self, n: u64, intended: Nanos) -> Trade {
         let ticker = self.ticker(n);
         let cents = match self {
-            Self::Random { prices, .. } => random_cents(*prices, n),
+            // At most 10,000.
+            Self::Random { prices, .. } => u32::try_from(cents(prices.bits(n))).unwrap_or(0),
             Self::Walk(walk) => walk.cents(ticker, intended),
         };
         Trade { ticker, cents }
+    }
+
+    /// Works out the trades of up to [`LANES`](crate::kinesis::md5::LANES) records, if they are random.
+    pub(super) fn ahead(&self, numbers: impl Iterator<Item = u64>, ahead: &mut Ahead) {
+        if let Self::Random { tickers, prices, count } = self
+            && let Ok(count) = u32::try_from(*count)
+        {
+            ahead.draw(*tickers, *prices, count, numbers);
+        }
     }
 
     /// The share of each ticker in the records.
@@ -77,29 +88,6 @@ impl Trades {
         match self {
             Self::Random { count, .. } => Box::new(std::iter::repeat_n(1.0 / *count as f64, *count)),
             Self::Walk(walk) => Box::new(walk.shares()),
-        }
-    }
-}
-
-/// `round(random.random() * 100, 2)`, in hundredths: 0 to 10,000. In whole numbers, which spares a record the
-/// way through floating point twice (a tenth of what its payload takes).
-#[allow(clippy::cast_possible_truncation)] // 0 to 10,000
-fn random_cents(draws: Draws, n: u64) -> u32 {
-    // The draw is in steps of 2^-53, as Python's.
-    let hundredths = u128::from(draws.bits(n) >> 11) * 10_000;
-    ((hundredths + (1 << 52)) >> 53) as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prices_are_rounded_as_python_rounds_them() {
-        let draws = Draws::new(5, 1);
-        for n in 0..100_000 {
-            let expected = (draws.unit(n) * 10_000.0).round();
-            assert!((f64::from(random_cents(draws, n)) - expected).abs() < 0.1, "{n}");
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Each field draws for itself: 0 tickers, 1 prices, 2 keys, 3 the jitter of retries, 10 volumes, 11 the
 //! market's walk, 12 templates.
 
+mod ahead;
 mod event_time;
 mod gauss;
 mod hex;
@@ -29,4 +30,4 @@ pub use source::Source;
 pub use stamp::{Stamp, StampPlace};
 pub use symbols::{MAX_SYMBOLS, made_up_symbols};
 pub use template::{Template, TemplateError, TemplateText};
-pub use ticker::{PayloadError, Ticks};
+pub use ticker::{PayloadError, TICK_ROOM, Ticks};

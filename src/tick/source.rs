@@ -1,6 +1,7 @@
+use super::keys::UNIQUE_LEN;
 use super::replay::{Held, Lent, MAX_REPLAYED_BYTES};
 use super::stamp::{Stamp, StampPlace, Stamper, Stamps};
-use super::{Keys, Replayed, Template, TemplateError, Ticks};
+use super::{Keys, Replayed, TICK_ROOM, Template, TemplateError, Ticks};
 use crate::kinesis::md5::{LANES, short_digests};
 use crate::kinesis::{ShardMap, hash_key};
 use crate::load::Nanos;
@@ -126,6 +127,13 @@ impl Source {
         self.stamper.start_unix = start_unix;
     }
 
+    /// Works out what up to [`LANES`] records tell, whose payloads are asked for next, in this order.
+    pub fn ahead(&mut self, numbers: impl Iterator<Item = u64>) {
+        if matches!(self.contents, Contents::Ticks) {
+            self.ticks.ahead(numbers);
+        }
+    }
+
     /// The length of record `n`'s payload in bytes. It is asked for once in the making of a record: a
     /// payload that cannot be made is counted here ([`Source::failures`]).
     pub fn payload_len(&mut self, n: u64, intended: Nanos) -> usize {
@@ -150,6 +158,7 @@ impl Source {
 
     /// The length of record `n`'s partition key in bytes.
     #[must_use]
+    #[inline]
     pub fn key_len(&self, n: u64) -> usize {
         match self.own_key(n) {
             Some(key) => key.len(),
@@ -239,6 +248,21 @@ impl Source {
             Contents::Template(template) => template.write(n, intended, &mut self.ticks, out),
             Contents::Replayed { held, .. } => out.extend_from_slice(held.payload(n)),
         }
+    }
+
+    /// Puts record `n`'s payload into room for it and tells its length, if it is a ticker record of few bytes;
+    /// otherwise it is left to [`Source::write_payload`].
+    #[inline]
+    pub fn write_tick(&mut self, n: u64, intended: Nanos, room: &mut [u8; TICK_ROOM]) -> Option<usize> {
+        let is_tick = matches!(self.contents, Contents::Ticks) && self.stamps != StampPlace::Body;
+        if is_tick { self.ticks.write_short(n, intended, room) } else { None }
+    }
+
+    /// The keys of up to [`LANES`] records, if each has its own and it is not its stamp.
+    #[must_use]
+    pub fn unique_keys(&self, numbers: impl Iterator<Item = u64>) -> Option<[[u8; UNIQUE_LEN]; LANES]> {
+        let replayed = matches!(self.contents, Contents::Replayed { .. });
+        (self.stamps != StampPlace::Key && !replayed).then(|| self.keys.unique(numbers)).flatten()
     }
 
     /// Appends record `n`'s partition key.

@@ -1,5 +1,6 @@
+use super::ahead::{Ahead, small_price};
 use super::event_time::write_decimal;
-use super::market::{Trade, Trades};
+use super::market::Trades;
 use super::walk::{self, MAX_CENTS, MAX_VOLUME};
 use super::{Draws, EventTime, Market};
 use crate::load::Nanos;
@@ -15,8 +16,11 @@ pub struct Ticks {
     tickers: Arc<[Ticker]>,
     market: Market,
     trades: Trades,
+    ahead: Ahead,
     volumes: Draws,
     padded_to: Option<usize>,
+    // Whether records have no more than time, ticker and price, and all names are short.
+    is_short: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -31,9 +35,12 @@ struct Ticker {
 /// is a few instructions, any other a call.
 const MIDDLE: usize = 48;
 
-/// Room for all up to the price, the price with 16 bytes.
-const ROOM: usize = 128;
-const _: () = assert!(TIME.len() + EventTime::MAX_LEN + MIDDLE + 16 <= ROOM);
+/// The bytes that a price is copied as.
+const PRICE_LEN: usize = size_of::<u128>();
+
+/// Room for a record that is put together in pieces.
+pub const TICK_ROOM: usize = 128;
+const _: () = assert!(TIME.len() + EventTime::MAX_LEN + MIDDLE + PRICE_LEN + END.len() <= TICK_ROOM);
 
 /// Why a payload cannot be made as asked.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -97,9 +104,14 @@ impl Ticks {
         if padded_to.is_some_and(|bytes| bytes < least) {
             return Err(PayloadError::TooSmall { least });
         }
+        let is_short = market == Market::Random
+            && padded_to.is_none()
+            && tickers.iter().all(|ticker| ticker.middle.is_some());
         Ok(Self {
+            is_short,
             time,
             trades: Trades::new(market, seed, tickers.len()),
+            ahead: Ahead::new(),
             tickers,
             market,
             volumes: Draws::new(seed, 10),
@@ -140,14 +152,30 @@ impl Ticks {
         if let Some(bytes) = self.padded_to {
             return bytes;
         }
-        let trade = self.trades.trade(n, intended);
-        self.natural_len(trade, self.volume(n, intended), intended)
+        let (ticker, _, price_len) = self.told(n, intended);
+        self.natural_len(ticker, price_len, self.volume(n, intended), intended)
     }
 
-    fn natural_len(&self, trade: Trade, volume: Option<u32>, intended: Nanos) -> usize {
+    fn natural_len(&self, ticker: usize, price_len: usize, volume: Option<u32>, intended: Nanos) -> usize {
         let volume = volume.map_or(0, |volume| VOLUME.len() + digits(volume));
-        let symbol = self.tickers[trade.ticker].json.len();
-        FRAME + self.time.len(intended) + symbol + price_len(trade.cents) + volume
+        FRAME + self.time.len(intended) + self.tickers[ticker].json.len() + price_len + volume
+    }
+
+    /// Works out what up to [`LANES`](crate::kinesis::md5::LANES) records tell. They are to be asked for next, in
+    /// this order; others may be, at their own price.
+    pub fn ahead(&mut self, numbers: impl Iterator<Item = u64>) {
+        self.trades.ahead(numbers, &mut self.ahead);
+    }
+
+    /// The ticker of record `n`, and its price as [`price_text`].
+    #[inline]
+    fn told(&mut self, n: u64, intended: Nanos) -> (usize, u128, usize) {
+        if let Some((ticker, price, len)) = self.ahead.take(n) {
+            return (ticker, price.into(), len);
+        }
+        let trade = self.trades.trade(n, intended);
+        let (price, len) = price_text(trade.cents);
+        (trade.ticker, price, len)
     }
 
     /// The volume of record `n`, if the record tells it.
@@ -155,34 +183,40 @@ impl Ticks {
         (self.market == Market::Walk).then(|| walk::volume(self.volumes, n, intended))
     }
 
+    /// Puts record `n`'s payload into room for it and tells its length, if it has no more than time, ticker and price,
+    /// and the ticker's name is short.
+    ///
+    /// Pieces of lengths that the compiler knows, each over the end of the one before: half of the time of appending
+    /// one after another.
+    #[inline]
+    pub fn write_short(&mut self, n: u64, intended: Nanos, room: &mut [u8; TICK_ROOM]) -> Option<usize> {
+        if !self.is_short {
+            return None;
+        }
+        let (ticker, price, price_len) = self.told(n, intended);
+        let (middle, middle_len) = self.tickers[ticker].middle.as_ref()?;
+        let (time, time_len) = self.time.text(intended);
+        room[..TIME.len()].copy_from_slice(TIME);
+        room[TIME.len()..][..EventTime::PADDED].copy_from_slice(time);
+        let at = TIME.len() + time_len.min(EventTime::MAX_LEN);
+        room[at..][..MIDDLE].copy_from_slice(middle);
+        let at = at + (*middle_len).min(MIDDLE);
+        room[at..][..PRICE_LEN].copy_from_slice(&price.to_le_bytes());
+        let at = at + price_len.min(PRICE_LEN);
+        room[at] = END[0];
+        Some(at + END.len())
+    }
+
     /// Appends record `n`'s payload.
     pub fn write(&mut self, n: u64, intended: Nanos, out: &mut Vec<u8>) {
-        let trade = self.trades.trade(n, intended);
+        let (ticker, price, price_len) = self.told(n, intended);
         let volume = self.volume(n, intended);
-        let (price, price_len) = price_text(trade.cents);
-        let (time, time_len) = self.time.text(intended);
-        let ticker = &self.tickers[trade.ticker];
-        if let Some((middle, middle_len)) = &ticker.middle {
-            // Pieces of lengths that the compiler knows, each over the end of the one before, in room that is
-            // taken once: half of the time of appending one after another.
-            let begin = out.len();
-            out.resize(begin + ROOM, 0);
-            let Some(room) = out.last_chunk_mut::<ROOM>() else { return };
-            room[..TIME.len()].copy_from_slice(TIME);
-            room[TIME.len()..][..EventTime::PADDED].copy_from_slice(time);
-            let at = TIME.len() + time_len.min(EventTime::MAX_LEN);
-            room[at..][..MIDDLE].copy_from_slice(middle);
-            let at = at + (*middle_len).min(MIDDLE);
-            room[at..][..price.len()].copy_from_slice(&price);
-            out.truncate(begin + at + price_len);
-        } else {
-            out.extend_from_slice(TIME);
-            out.extend_from_slice(&time[..time_len]);
-            out.extend_from_slice(TICKER);
-            out.extend_from_slice(&ticker.json);
-            out.extend_from_slice(PRICE);
-            out.extend_from_slice(&price[..price_len]);
-        }
+        out.extend_from_slice(TIME);
+        self.time.write(intended, out);
+        out.extend_from_slice(TICKER);
+        out.extend_from_slice(&self.tickers[ticker].json);
+        out.extend_from_slice(PRICE);
+        out.extend_from_slice(&price.to_le_bytes()[..price_len]);
         if let Some(volume) = volume {
             let mut text = [0; 10];
             let text = &mut text[..digits(volume)];
@@ -192,7 +226,7 @@ impl Ticks {
         }
         if let Some(bytes) = self.padded_to {
             let frame = PADDING.len() + PADDING_END.len();
-            let filler = bytes - frame - self.natural_len(trade, volume, intended);
+            let filler = bytes - frame - self.natural_len(ticker, price_len, volume, intended);
             out.extend_from_slice(PADDING);
             out.resize(out.len() + filler, b'x');
             out.extend_from_slice(PADDING_END);
@@ -231,33 +265,25 @@ fn digits(value: u32) -> usize {
     value.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
-/// A price as Python prints the float: `4.2`, `4.25`, `4.0`, `100.0`. It is put together as a number, whose lowest
-/// byte is the first: bytes that were stored one by one cannot be loaded together for a while. Below 100 there
-/// is no branch, as which way it goes nobody can tell (a tenth of prices is under ten).
-fn price_text(price: u32) -> ([u8; 16], usize) {
-    let (whole, cents) = (u64::from(price / 100), u64::from(price % 100));
-    let two_digits = |number: u64| u64::from(b'0') * 0x101 + number / 10 + ((number % 10) << 8);
-    let fraction = u64::from(b'.') | two_digits(cents) << 8;
-    let text = if whole < 100 {
-        let leading_zero = u32::from(whole < 10) * 8;
-        u128::from((two_digits(whole) | fraction << 16) >> leading_zero)
-    } else {
-        let mut text = u128::from(fraction);
-        let mut left = whole;
-        while left > 0 {
-            text = (text << 8) | u128::from(u64::from(b'0') + left % 10);
-            left /= 10;
-        }
-        text
-    };
-    (text.to_le_bytes(), price_len(price))
+/// A price as Python prints the float, and its length; see [`small_price`].
+fn price_text(cents: u32) -> (u128, usize) {
+    if cents <= 10_000 {
+        let (text, len) = small_price(cents.into());
+        return (text.into(), usize::try_from(len).unwrap_or(0));
+    }
+    let (mut whole, fraction) = (cents / 100, cents % 100);
+    let mut text =
+        u128::from(u32::from_le_bytes([b'.', b'0', b'0', 0]) + (fraction / 10 << 8 | fraction % 10 << 16));
+    while whole > 0 {
+        text = text << 8 | u128::from(u32::from(b'0') + whole % 10);
+        whole /= 10;
+    }
+    (text, price_len(cents))
 }
 
-/// The length of [`price_text`].
-fn price_len(price: u32) -> usize {
-    // Two digits, the point, and two after it; one less where a digit is not told.
-    let len = 5 - usize::from(price < 1000) - usize::from(price.is_multiple_of(10));
-    if price < 10_000 { len } else { len - 2 + digits(price / 100) }
+/// The length of a price above 100: the digits before the point, the point, and one or two after it.
+fn price_len(cents: u32) -> usize {
+    digits(cents / 100) + if cents.is_multiple_of(10) { 2 } else { 3 }
 }
 
 /// A JSON string as Python's `json.dumps` writes it: non-ASCII characters as `\uXXXX`.
@@ -307,7 +333,7 @@ mod tests {
     fn prices_print_as_python_prints_them() {
         let text = |cents| {
             let (text, len) = price_text(cents);
-            String::from_utf8(text[..len].to_vec()).unwrap()
+            String::from_utf8(text.to_le_bytes()[..len].to_vec()).unwrap()
         };
         assert_eq!(text(420), "4.2");
         assert_eq!(text(425), "4.25");

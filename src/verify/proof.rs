@@ -515,18 +515,20 @@ mod tests {
         let mut proof = proof("per-shard", StampPlace::Key);
         let mut own = source("per-shard", StampPlace::Key, 7, 0);
         let mut writer = aggregate::AggregateWriter::default();
-        let mut packed = Vec::new();
+        let mut packed = aggregate::Pieces::default();
         writer.begin(Some(5), &mut packed);
         let records: Vec<_> = (0..3).map(|n| stored(&mut own, n)).collect();
         for (key, _) in &records {
-            writer.key(None, key.len(), &mut packed, |out| out.extend_from_slice(key.as_bytes()));
+            writer.key(None, key.len(), &mut packed, |out| out.extend(key.as_bytes()));
         }
         for (_, data) in &records {
-            writer.record(data.len(), &mut packed, |out| out.extend_from_slice(data));
+            writer.record_head(data.len(), &mut packed);
+            packed.extend(data);
         }
         writer.end(&mut packed);
         let end = packed.len();
-        aggregate::seal(&mut packed, &[end]);
+        aggregate::seal(packed.as_mut_slice(), &[end]);
+        let mut packed = packed.as_slice().to_vec();
         read(&mut proof, "a", &packed);
         // A load that the run does not have, no stamp at all, and an aggregate that is broken.
         let (key, data) = stored(&mut source("uniform", StampPlace::Key, 7, 2), 0);

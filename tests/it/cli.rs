@@ -22,7 +22,7 @@ fn refusals_come_all_at_once_and_nothing_is_sent() {
         "error: --record-ttl 5: expected a time with its unit, such as 500ms, 30s, 5m or 1h",
         "error: --keys hot: expected uniform, ticker, fixed:KEY, zipf:S, zipf:S:KEYS or per-shard",
         "error: TICKGEN_LINGR: unknown setting; did you mean TICKGEN_LINGER?",
-        "error: TICKGEN_MAX_ATTEMPTS=4294967296: expected a whole number from 1 to 4294967295",
+        "error: TICKGEN_MAX_ATTEMPTS=4294967296: expected a whole number from 1 to 65535",
         "Nothing was sent.",
     ] {
         assert!(stderr.contains(line), "{line}\n---\n{stderr}");

@@ -47,7 +47,7 @@ struct Scenario {
     fault_percent: u64,
     reshard: bool,
     ttl_millis: u64,
-    attempts: u32,
+    attempts: u16,
     backlog: u64,
     requests: usize,
     stop_early: bool,
@@ -95,7 +95,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     let load = (1_000_000_u64..20_000_000, 50_u64..600, 1_u64..12, any::<bool>());
     let keys = prop::sample::select(vec!["uniform", "per-shard", "ticker", "fixed:k", "zipf:1:20"]);
     let faults = (any::<bool>(), prop::sample::select(vec![0_u64, 5, 30, 80]), any::<bool>());
-    let retry = (prop::sample::select(vec![100_u64, 1_000, 30_000]), 1_u32..12);
+    let retry = (prop::sample::select(vec![100_u64, 1_000, 30_000]), 1_u16..12);
     let bounds = (prop::sample::select(vec![50_u64, 1_000, 100_000]), 1_usize..20);
     let drives =
         [Drive::Constant, Drive::Sawtooth, Drive::Poisson, Drive::Hawkes, Drive::Replay, Drive::ClosedLoop];

@@ -46,13 +46,16 @@ impl Engine {
     }
 
     fn make(&mut self, records: u64, now: Nanos) {
-        let mut made = [Record::new(0, 0, 0, 0); LANES];
+        let (mut due, mut made) = ([(0, 0); LANES], [Record::new(0, 0, 0, 0); LANES]);
         let mut left = records;
         while left > 0 {
             let count = usize::try_from(left).unwrap_or(LANES).min(LANES);
             left -= count as u64;
-            for record in &mut made[..count] {
-                let (n, intended) = self.pacer.next(now);
+            for due in &mut due[..count] {
+                *due = self.pacer.next(now);
+            }
+            self.source.ahead(due[..count].iter().map(|(n, _)| *n));
+            for (record, &(n, intended)) in made.iter_mut().zip(&due[..count]) {
                 let payload_len = self.source.payload_len(n, intended);
                 *record = Record::new(n, intended, payload_len, self.source.key_len(n)).made_at(now);
                 self.heat.count(&self.source, record);
