@@ -3,7 +3,7 @@
 use crate::load::Nanos;
 use crate::producer::Witness;
 use crate::tick::StampPlace;
-use roaring::RoaringTreemap;
+use roaring::{RoaringBitmap, RoaringTreemap};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -117,13 +117,38 @@ impl AckBook {
     /// Notes what an answer acked.
     pub fn acked(&self, numbers: &[u64]) {
         let mut acked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        acked.numbers.extend(numbers);
+        insert_all(&mut acked.numbers, numbers);
         acked.until_compression += numbers.len() as u64;
         if acked.until_compression >= COMPRESS_EVERY {
             acked.until_compression = 0;
             acked.numbers.optimize();
         }
     }
+}
+
+/// Inserts the numbers of an answer. They lie close together, if not side by side, so that they are put together as
+/// bits first: one by one they took a sixth of an aggregated record's time.
+fn insert_all(set: &mut RoaringTreemap, numbers: &[u64]) {
+    let Some((first, last)) = numbers.iter().min().zip(numbers.iter().max()) else { return };
+    // Bits begin with a whole byte.
+    let (begin, high) = (first & !7, first >> 32);
+    let span = last - begin + 1;
+    if last >> 32 != high || span > 64 * numbers.len() as u64 {
+        set.extend(numbers);
+        return;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "places in bits, of which there are 64 a number at most"
+    )]
+    let place = |n: u64| (n - begin) as usize;
+    let mut bits = vec![0_u8; place(*last) / 8 + 1];
+    for &n in numbers {
+        bits[place(n) / 8] |= 1 << (place(n) % 8);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the lower and the upper half")]
+    let (low, high) = (begin as u32, high as u32);
+    *set |= RoaringTreemap::from_bitmaps([(high, RoaringBitmap::from_lsb0_bytes(low, &bits))]);
 }
 
 /// Notes what was acked, and tells another witness, if there is one.
@@ -199,6 +224,21 @@ mod tests {
     }
 
     proptest! {
+        /// Wherever they lie, also around 2^32, and in whatever order.
+        #[test]
+        fn numbers_are_inserted_as_one_by_one(
+            answers in prop::collection::vec((0_u64..3, prop::collection::vec(0_u64..3_000, 0..200)), 0..6),
+        ) {
+            let (mut together, mut one_by_one) = (RoaringTreemap::new(), RoaringTreemap::new());
+            for (place, offsets) in answers {
+                let begin = [0, (1 << 32) - 1_500, 70_000][usize::try_from(place).unwrap()];
+                let numbers: Vec<u64> = offsets.iter().map(|offset| begin + offset).collect();
+                insert_all(&mut together, &numbers);
+                one_by_one.extend(&numbers);
+            }
+            prop_assert_eq!(together, one_by_one);
+        }
+
         #[test]
         fn the_acked_numbers_read_back(acked in prop::collection::btree_set(0_u64..200, 0..150), numbers in 200_u64..300) {
             let book = AckBook::default();
