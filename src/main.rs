@@ -349,10 +349,10 @@ fn report(output: &Output, summary: &Done) -> ExitCode {
         (Some(path), Done::Run(summary)) => std::fs::write(path, page(summary)),
         _ => Ok(()),
     };
-    if !output.quiet {
-        tell(&summary.text());
-    } else {
+    if output.quiet {
         summary.wrongs().iter().for_each(|wrong| tell(&format!("{wrong}\n")));
+    } else {
+        tell(&summary.text());
     }
     if let Err(error) = written {
         return failed(&format!("the summary could not be written: {error}"));

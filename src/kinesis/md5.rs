@@ -192,6 +192,7 @@ fn add_short<M: ShortMessages>(states: &mut States, messages: &M) {
 /// The blocks of short messages, word by word.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "see `compress`")]
+#[expect(clippy::cast_possible_truncation, reason = "below 56")]
 fn padded<M: ShortMessages>(messages: &M) -> [[Words; 16]; GROUPS] {
     const { assert!(M::LEN < 56, "the padding needs a byte, the length eight") };
     let mut padded = [[[0; GROUP]; 16]; GROUPS];

@@ -160,8 +160,9 @@ impl<S: Read + Write> Connection<S> {
             if !self.delay.is_zero() {
                 std::thread::sleep(self.delay);
             }
-            let by_shard =
-                (self.map.shards().len() > 1).then(|| response(&results_by_shard(body, &self.map)));
+            // In CBOR all are of the first shard.
+            let by_shard = (self.map.shards().len() > 1 && !in_cbor)
+                .then(|| response(&results_by_shard(body, &self.map)));
             let canned = self.canned.entry((in_cbor, entries)).or_insert_with(|| {
                 if in_cbor {
                     return cbor_response(entries);

@@ -244,7 +244,7 @@ mod tests {
         }
         let seconds = cutter.seconds();
         assert_eq!((seconds.len(), seconds.forgotten()), (Seconds::MOST, 1000));
-        assert_eq!(seconds.iter().next().unwrap().at_s(), 1000.0);
+        assert_eq!(seconds.iter().next().unwrap().from_ms, 1_000_000);
         let bytes = seconds.kept.capacity() * size_of::<Second>();
         assert!(bytes <= 17_000_000, "{bytes} bytes");
     }

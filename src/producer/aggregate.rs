@@ -157,13 +157,14 @@ impl AggregateWriter {
         write(out);
     }
 
-    /// Appends the partition key of the next record, where every record of the aggregate has its own.
+    /// Appends the partition key of the next record, the first `len` bytes of `text`, where every record of the
+    /// aggregate has its own.
     #[inline]
-    pub fn own_key<const LEN: usize>(&mut self, key: &[u8; LEN], out: &mut Pieces) {
+    pub fn own_key<const ROOM: usize>(&mut self, text: &[u8; ROOM], len: usize, out: &mut Pieces) {
         self.key_count += 1;
-        write_head(PARTITION_KEY, LEN, out);
-        *out.room() = *key;
-        out.advance(LEN);
+        write_head(PARTITION_KEY, len, out);
+        *out.room() = *text;
+        out.advance(len.min(ROOM));
     }
 
     /// Appends what stands before the payload of the next record, in the order of the keys. Its payload is of `len`
@@ -488,16 +489,18 @@ mod tests {
 
         /// Keys that are each record's own are written as such one by one.
         #[test]
-        fn own_keys_are_keys(keys: Vec<[u8; 4]>) {
+        fn own_keys_are_keys(keys: Vec<[u8; 4]>, len in 0_usize..=4) {
             let texts: Vec<[u8; 4]> = keys.iter().map(|key| key.map(|byte| b'a' + byte % 26)).collect();
             let payload = |n: usize| vec![b'x'; n * 50];
-            let records: Vec<_> = texts.iter().map(|key| (None, key.as_slice(), b"".as_slice())).collect();
+            let records: Vec<_> = texts.iter().map(|key| (None, &key[..len], b"".as_slice())).collect();
             let payloads: Vec<Vec<u8>> = (0..texts.len()).map(payload).collect();
             let records: Vec<_> = records.iter().zip(&payloads).map(|((none, key, _), data)| (*none, *key, data.as_slice())).collect();
             let (mut writer, mut out) = (AggregateWriter::default(), Pieces::default());
             let one_by_one = write(&mut writer, None, &records);
             writer.begin(None, &mut out);
-            texts.iter().for_each(|key| writer.own_key(key, &mut out));
+            for key in &texts {
+                writer.own_key(key, len, &mut out);
+            }
             for data in &payloads {
                 writer.record_head(data.len(), &mut out);
                 out.extend(data);

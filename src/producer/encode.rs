@@ -109,18 +109,23 @@ impl Encoder {
     fn single_entries(&mut self, records: &[Record], entries: &[Entry]) {
         let Self { source, body, payload, key, .. } = self;
         source.ahead(records.iter().map(|record| record.n));
+        let keys = source.own_keys(records.iter().map(|record| (record.n, record.intended)));
         let mut room = [0; TICK_ROOM];
-        for (record, entry) in records.iter().zip(entries) {
-            let data = match source.write_tick(record.n, record.intended, &mut room) {
-                Some(len) => &room[..len],
-                None => {
-                    payload.clear();
-                    source.write_payload(record.n, record.intended, payload);
-                    payload.as_slice()
-                }
+        for (place, (record, entry)) in records.iter().zip(entries).enumerate() {
+            let data = if let Some(len) = source.write_tick(record.n, record.intended, &mut room) {
+                &room[..len]
+            } else {
+                payload.clear();
+                source.write_payload(record.n, record.intended, payload);
+                payload.as_slice()
             };
-            key.clear();
-            source.write_key(record.n, record.intended, key);
+            let key = if let Some(keys) = &keys {
+                &keys.texts[place][..keys.len]
+            } else {
+                key.clear();
+                source.write_key(record.n, record.intended, key);
+                key.as_slice()
+            };
             body.entry(data, key, source.explicit().then_some(entry.first_hash_key));
         }
     }
@@ -152,8 +157,8 @@ impl Encoder {
     /// The keys of up to [`LANES`] records of an aggregate.
     fn aggregate_keys(&mut self, writer: &mut AggregateWriter, lot: &[Record]) {
         let Self { source, aggregates, key, .. } = self;
-        if let Some(keys) = source.unique_keys(lot.iter().map(|record| record.n)) {
-            keys[..lot.len()].iter().for_each(|key| writer.own_key(key, aggregates));
+        if let Some(keys) = source.own_keys(lot.iter().map(|record| (record.n, record.intended))) {
+            keys.texts[..lot.len()].iter().for_each(|text| writer.own_key(text, keys.len, aggregates));
             return;
         }
         for record in lot {

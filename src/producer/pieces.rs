@@ -37,7 +37,7 @@ impl Pieces {
 
     /// The next bytes; what they hold is of no meaning.
     #[inline]
-    #[expect(clippy::expect_used, reason = "they are as many as are asked for")]
+    #[expect(clippy::missing_panics_doc, clippy::expect_used, reason = "they are as many as are asked for")]
     pub fn room<const N: usize>(&mut self) -> &mut [u8; N] {
         let end = self.len + N;
         if self.bytes.len() < end {

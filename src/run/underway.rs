@@ -75,14 +75,17 @@ pub(super) fn begin(
             Applies { steering, room, most_requests, limits: made.limits, quiet: plan.output.quiet };
         rest.spawn(reload::keep(reload, applies));
     }
-    admin.begin(admin::Load {
-        #[cfg(feature = "native-histograms")]
-        protobuf: Protobuf::new(Families::new(gauges.clone())),
-        metrics: Metrics::new(gauges),
-        observer: observer.clone(),
-        judge: judge.clone(),
-        steering: producer.steering(),
-    });
+    // The exporter measures its clock when it is made, for up to 0.2 s of processor time.
+    if plan.output.admin_addr.is_some() {
+        admin.begin(admin::Load {
+            #[cfg(feature = "native-histograms")]
+            protobuf: Protobuf::new(Families::new(gauges.clone())),
+            metrics: Metrics::new(gauges),
+            observer: observer.clone(),
+            judge: judge.clone(),
+            steering: producer.steering(),
+        });
+    }
     for (to, map) in to.loads.iter().zip(producer.steering().maps()) {
         if let Some(client) = to.to.client() {
             rest.spawn(keep_map(client.clone(), map.clone()));

@@ -90,7 +90,7 @@ impl Wide for Lot<'_> {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "see `Wide`")]
 fn scaled(bits: u64, count: u64) -> u64 {
-    ((bits >> 32) * count + ((bits & 0xFFFF_FFFF) * count >> 32)) >> 32
+    ((bits >> 32) * count + (((bits & 0xFFFF_FFFF) * count) >> 32)) >> 32
 }
 
 /// `round(random.random() * 100, 2)`, in hundredths: 0 to 10,000. In whole numbers, which spares a record the way
@@ -101,24 +101,23 @@ pub(super) fn cents(bits: u64) -> u64 {
     // The draw is in steps of 2^-53, as Python's.
     let draw = bits >> 11;
     // The lower half has no part in the rounding but what it carries.
-    ((draw >> 32) * 10_000 + ((draw & 0xFFFF_FFFF) * 10_000 >> 32) + (1 << 20)) >> 21
+    ((draw >> 32) * 10_000 + (((draw & 0xFFFF_FFFF) * 10_000) >> 32) + (1 << 20)) >> 21
 }
 
 /// A price of at most 100 as Python prints the float, and its length: `4.2`, `4.25`, `4.0`, `100.0`. It is put together
 /// as a number, whose lowest byte is the first: bytes that were stored one by one cannot be loaded together for a while.
 /// There is no branch, as which way it goes nobody can tell (a tenth of prices is under ten).
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "see `Wide`")]
 pub(super) fn small_price(cents: u64) -> (u64, u64) {
     const HUNDRED: u64 = u64::from_le_bytes(*b"100.0\0\0\0");
     // Divisions by 100 and 10, exact up to 10,000 and 99.
-    let whole = cents * 5_243 >> 19;
+    let whole = (cents * 5_243) >> 19;
     let two_digits = |number: u64| {
-        let tens = number * 103 >> 10;
-        u64::from(b'0') * 0x101 + tens + (number - tens * 10 << 8)
+        let tens = (number * 103) >> 10;
+        u64::from(b'0') * 0x101 + tens + ((number - tens * 10) << 8)
     };
     let fraction = cents - whole * 100;
-    let last = fraction - (fraction * 103 >> 10) * 10;
+    let last = fraction - ((fraction * 103) >> 10) * 10;
     let text = two_digits(whole) | (u64::from(b'.') | two_digits(fraction) << 8) << 16;
     let is = u64::from;
     // Two digits, the point, and two after it; one less where a digit is not told.
@@ -155,7 +154,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_share_is_that_of_the_whole_product(bits: u64, count: u32) {
-            let product = u128::from(bits) * u128::from(count) >> 64;
+            let product = (u128::from(bits) * u128::from(count)) >> 64;
             prop_assert_eq!(u128::from(scaled(bits, count.into())), product);
         }
 

@@ -2,8 +2,9 @@
 //! numbers at a time.
 
 /// The eight digits of a number of 32 bits; the first is the lowest byte.
+///
+/// To be inlined: it is compiled anew where there are wider vectors, see `md5`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "it is compiled anew where there are wider vectors, see `md5`")]
 pub(super) fn hex(bits: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
     // Four bits to a byte.
@@ -30,7 +31,7 @@ mod tests {
     fn digits_are_those_of_the_number() {
         for bits in [0, 1, 0x0123_4567, 0x89ab_cdef, 0xfedc_ba98, 0x0a9f_90af, 0xf0a9_9a0f, 0xffff_ffff] {
             assert_eq!(hex(bits).to_le_bytes(), *format!("{bits:08x}").as_bytes());
-            assert_eq!(halves(bits << 32 | 7), [7, bits as u32]);
+            assert_eq!(halves(bits << 32 | 7).map(u64::from), [7, bits]);
         }
     }
 }

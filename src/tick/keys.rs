@@ -1,3 +1,4 @@
+use super::Stamp;
 use super::hex::{halves, hex};
 use super::zipf::Ranks;
 use super::{Draws, Ticks};
@@ -112,7 +113,7 @@ impl Key {
 }
 
 /// A unique key is 16 hexadecimal digits.
-pub(super) const UNIQUE_LEN: usize = 16;
+const UNIQUE_LEN: usize = 16;
 
 impl Keys {
     /// The keys of the run seeded with `seed`; `ticks` gives the tickers.
@@ -188,16 +189,9 @@ impl Keys {
         matches!(self.choice, Choice::Unique)
     }
 
-    /// The keys of up to [`LANES`] records, if each has its own.
-    pub(super) fn unique(&self, numbers: impl Iterator<Item = u64>) -> Option<[[u8; UNIQUE_LEN]; LANES]> {
-        if !self.are_unique() {
-            return None;
-        }
-        let mut lanes = [0; LANES];
-        for (lane, n) in lanes.iter_mut().zip(numbers) {
-            *lane = n;
-        }
-        Some(widest(&Unique { draws: self.draws, numbers: lanes }))
+    /// The keys of [`LANES`] records, each of which has its own.
+    pub(super) fn unique(&self, numbers: [u64; LANES]) -> OwnKeys {
+        OwnKeys { texts: widest(&Unique { draws: self.draws, numbers }), len: UNIQUE_LEN }
     }
 
     /// The places in `map` of records with keys of their own.
@@ -233,6 +227,18 @@ impl Keys {
     }
 }
 
+/// The bytes in which the key of a record of its own stands.
+pub const OWN_KEY_ROOM: usize = Stamp::LEN.next_multiple_of(4);
+
+/// The partition keys of up to [`LANES`] records, each of which has its own.
+#[derive(Debug)]
+pub struct OwnKeys {
+    /// Each with its text first.
+    pub texts: [[u8; OWN_KEY_ROOM]; LANES],
+    /// The length of every text.
+    pub len: usize,
+}
+
 /// The key of a record of its own, from its draw.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "see `Wide`")]
@@ -248,14 +254,14 @@ struct Unique {
 }
 
 impl Wide for Unique {
-    type Result = [[u8; UNIQUE_LEN]; LANES];
+    type Result = [[u8; OWN_KEY_ROOM]; LANES];
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "see `Wide`")]
     fn compute(&self) -> Self::Result {
-        let mut keys = [[0; UNIQUE_LEN]; LANES];
+        let mut keys = [[0; OWN_KEY_ROOM]; LANES];
         for (key, n) in keys.iter_mut().zip(self.numbers) {
-            *key = unique_key(self.draws.bits(n));
+            key[..UNIQUE_LEN].copy_from_slice(&unique_key(self.draws.bits(n)));
         }
         keys
     }
@@ -304,7 +310,7 @@ mod tests {
                 assert_eq!(place, map.route(hash));
             }
             if keys.are_unique() {
-                let lane = (n % LANES as u64) as usize;
+                let lane = usize::try_from(n % LANES as u64).unwrap();
                 let mut numbers = [n + 1; LANES];
                 numbers[lane] = n;
                 assert_eq!(place, keys.unique_places(numbers, &map)[lane]);

@@ -23,7 +23,7 @@ mod zipf;
 
 pub use crate::draw::Draws;
 pub use event_time::{EventTime, TimeZone};
-pub use keys::{KeyKind, Keys, ParseKeysError};
+pub use keys::{KeyKind, Keys, OWN_KEY_ROOM, OwnKeys, ParseKeysError};
 pub use market::Market;
 pub use replay::{Fed, Feed, Lent, MAX_REPLAYED_BYTES, Replayed};
 pub use source::Source;

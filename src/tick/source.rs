@@ -1,10 +1,11 @@
-use super::keys::UNIQUE_LEN;
+use super::keys::OwnKeys;
 use super::replay::{Held, Lent, MAX_REPLAYED_BYTES};
 use super::stamp::{Stamp, StampPlace, Stamper, Stamps};
 use super::{Keys, Replayed, TICK_ROOM, Template, TemplateError, Ticks};
 use crate::kinesis::md5::{LANES, short_digests};
 use crate::kinesis::{ShardMap, hash_key};
 use crate::load::Nanos;
+use crate::vectors::widest;
 
 /// Makes the records of a run: payload, partition key and place of any record number.
 #[derive(Clone, Debug)]
@@ -258,11 +259,23 @@ impl Source {
         if is_tick { self.ticks.write_short(n, intended, room) } else { None }
     }
 
-    /// The keys of up to [`LANES`] records, if each has its own and it is not its stamp.
+    /// The keys of up to [`LANES`] records, each a number and an intended start, if each has its own.
     #[must_use]
-    pub fn unique_keys(&self, numbers: impl Iterator<Item = u64>) -> Option<[[u8; UNIQUE_LEN]; LANES]> {
-        let replayed = matches!(self.contents, Contents::Replayed { .. });
-        (self.stamps != StampPlace::Key && !replayed).then(|| self.keys.unique(numbers)).flatten()
+    pub fn own_keys(&self, records: impl Iterator<Item = (u64, Nanos)>) -> Option<OwnKeys> {
+        let stamps = self.stamps == StampPlace::Key;
+        if matches!(self.contents, Contents::Replayed { .. }) || !(stamps || self.keys.are_unique()) {
+            return None;
+        }
+        let mut lanes = [(0, 0); LANES];
+        for (lane, record) in lanes.iter_mut().zip(records) {
+            *lane = record;
+        }
+        Some(if stamps {
+            let stamps = Stamps { stamper: self.stamper, records: lanes };
+            OwnKeys { texts: widest(&stamps), len: Stamp::LEN }
+        } else {
+            self.keys.unique(lanes.map(|(n, _)| n))
+        })
     }
 
     /// Appends record `n`'s partition key.

@@ -1,6 +1,8 @@
+use super::OWN_KEY_ROOM;
 use super::hex::{halves, hex};
 use crate::kinesis::md5::{LANES, ShortMessages};
 use crate::load::Nanos;
+use crate::vectors::Wide;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +64,6 @@ impl Stamp {
 
     /// Its text, four bytes to a word, the first of them its lowest; past its end zeros.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "see `ShortMessages`")]
     fn words(&self) -> [u32; 14] {
         const DASH: u32 = b'-' as u32;
         let [run, rest_of_run] = halves(hex(u64::from(self.run)));
@@ -143,6 +144,23 @@ pub(super) struct Stamper {
 pub(super) struct Stamps {
     pub(super) stamper: Stamper,
     pub(super) records: [(u64, Nanos); LANES],
+}
+
+impl Wide for Stamps {
+    type Result = [[u8; OWN_KEY_ROOM]; LANES];
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "see `Wide`")]
+    fn compute(&self) -> Self::Result {
+        let mut texts = [[0; OWN_KEY_ROOM]; LANES];
+        for (lane, text) in texts.iter_mut().enumerate() {
+            let words = self.words(lane);
+            for (bytes, word) in text.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+                *bytes = word.to_le_bytes();
+            }
+        }
+        texts
+    }
 }
 
 impl ShortMessages for Stamps {

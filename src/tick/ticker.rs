@@ -272,8 +272,9 @@ fn price_text(cents: u32) -> (u128, usize) {
         return (text.into(), usize::try_from(len).unwrap_or(0));
     }
     let (mut whole, fraction) = (cents / 100, cents % 100);
-    let mut text =
-        u128::from(u32::from_le_bytes([b'.', b'0', b'0', 0]) + (fraction / 10 << 8 | fraction % 10 << 16));
+    let mut text = u128::from(
+        u32::from_le_bytes([b'.', b'0', b'0', 0]) + ((fraction / 10) << 8 | (fraction % 10) << 16),
+    );
     while whole > 0 {
         text = text << 8 | u128::from(u32::from(b'0') + whole % 10);
         whole /= 10;
