@@ -182,7 +182,7 @@ impl Done {
                 let unproved = summary.verify.as_ref().and_then(VerifySummary::unproved);
                 (summary.failure().or(unproved), &summary.thresholds[..])
             }
-            Self::Search(summary) => (summary.error.clone(), &[][..]),
+            Self::Search(summary) => (summary.failure(), &[][..]),
             Self::Verify(report) => (report.unproved(), &report.thresholds[..]),
             Self::Calibrate(_) => (None, &[][..]),
         };

@@ -87,7 +87,7 @@ settings! {
         Records "records" = "", "N";
             "End generating after this many records"
         Seed "seed" = "", "N";
-            "Same seed, same records; a random one if not set"
+            "Same seed, same records, but for their times and stamps; a random one if not set"
         Market "market" = "random", "random|walk";
             "Prices: any from 0 to 100, or a walk of each ticker's own, with volumes and popular tickers"
         Tickers "tickers" = "AAPL,AMZN,MSFT,INTC,TBV", "LIST|N", list;
@@ -151,7 +151,7 @@ settings! {
         RecordTtl "record-ttl" = "30s", "TIME";
             "Give a record up this long after its intended start"
         MaxAttempts "max-attempts" = "100", "N";
-            "Send a record at most this often"
+            "Send a record at most this often, up to 65535"
         Backoff "backoff" = "50ms", "TIME";
             "Longest pause after the first failure; it doubles with each, with full jitter"
         MaxBackoff "max-backoff" = "2s", "TIME";

@@ -3,7 +3,10 @@
 //! What is computed is plain code, a loop over numbers whose steps do not depend on each other; it is compiled once
 //! for each width, and which of these runs is chosen when it is called.
 
-#![expect(unsafe_code, reason = "instructions may be used where the processor was asked for them")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "instructions may be used where the processor was asked for them")
+)]
 
 /// Something to compute.
 pub(crate) trait Wide {
@@ -41,4 +44,22 @@ pub(crate) fn widest<W: Wide>(work: &W) -> W::Result {
         }
     }
     work.compute()
+}
+
+/// What comes of it in each of the ways that this processor has.
+#[cfg(test)]
+pub(crate) fn every_way<W: Wide>(work: &W) -> Vec<W::Result> {
+    let mut ways = vec![widest(work), work.compute()];
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2<W: Wide>(work: &W) -> W::Result {
+            work.compute()
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor was asked for them.
+            ways.push(unsafe { with_avx2(work) });
+        }
+    }
+    ways
 }

@@ -130,13 +130,16 @@ fn producers() -> Vec<Producer> {
         Some(command)
     };
     vec![
-        Producer { name: OWN, command: tickgen(&[]) },
-        Producer { name: "tickgen --aggregate", command: tickgen(&["--aggregate"]) },
-        Producer { name: "tickgen --wire cbor", command: tickgen(&["--wire", "cbor"]) },
+        Producer { name: OWN, command: tickgen(&["--stamp", "none"]) },
+        Producer { name: "tickgen --aggregate", command: tickgen(&["--stamp", "none", "--aggregate"]) },
+        Producer { name: "tickgen --wire cbor", command: tickgen(&["--stamp", "none", "--wire", "cbor"]) },
         Producer {
             name: "tickgen --aggregate --wire cbor",
-            command: tickgen(&["--aggregate", "--wire", "cbor"]),
+            command: tickgen(&["--stamp", "none", "--aggregate", "--wire", "cbor"]),
         },
+        // As it is by default: keys are 41 bytes, those of all others 16.
+        Producer { name: "tickgen, stamps", command: tickgen(&[]) },
+        Producer { name: "tickgen --aggregate, stamps", command: tickgen(&["--aggregate"]) },
         Producer { name: PLAIN, command: Box::new(plain) },
         Producer { name: "boto3 PutRecords", command: python("venv", "put-records") },
         Producer { name: "aiokpl", command: python("kpl", "kpl") },

@@ -45,7 +45,8 @@ pub struct ShardMap {
     // that is looked for is there or, where it is `PARTED`, a little further on. Searching for it by halves cost ten
     // steps of a thousand shards.
     starts: Arc<[u32]>,
-    // How many bits: some sixteen values for each shard, so that few of them are parted, which costs a wrong guess.
+    // How many bits: sixteen values or more for each of up to 4,096 shards, so that few of them are parted, which
+    // costs a wrong guess.
     bits: u32,
 }
 

@@ -14,7 +14,7 @@ const SHARES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
 /// The response times of the records that were acked in one second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Second {
-    from_ms: u32,
+    from_ms: u64,
     span_ms: u32,
     records: u32,
     micros: [u32; SHARES.len()],
@@ -41,7 +41,7 @@ impl Second {
     fn new(from: Nanos, span: Nanos, times: &Histogram<u64>) -> Self {
         let fit = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Self {
-            from_ms: fit(from / MILLISECOND),
+            from_ms: from / MILLISECOND,
             span_ms: fit(span / MILLISECOND),
             records: fit(times.len()),
             micros: SHARES
@@ -52,10 +52,11 @@ impl Second {
     /// When it began, in seconds from the start of the run.
     #[must_use]
     pub fn at_s(&self) -> f64 {
-        f64::from(self.from_ms) / 1e3
+        self.from_ms as f64 / 1e3
     }
 
-    /// How many seconds it was: one, or more where the process was held up.
+    /// How many seconds it was: about one, but for the last, and more where the process was held up or a histogram log
+    /// has longer intervals.
     #[must_use]
     pub fn span_s(&self) -> f64 {
         f64::from(self.span_ms) / 1e3
@@ -78,7 +79,7 @@ impl Second {
 }
 
 impl Seconds {
-    /// The most seconds that are kept, some six days: 17 MB. Of a longer run the first are forgotten.
+    /// The most seconds that are kept, some six days: 21 MB. Of a longer run the first are forgotten.
     pub const MOST: usize = 1 << 19;
 
     /// Those of the lines of a histogram log.
@@ -86,11 +87,17 @@ impl Seconds {
     pub fn of_log(intervals: &[Interval]) -> Self {
         let mut seconds = Self::default();
         for one in intervals.iter().filter(|one| one.tag == "response") {
-            let [from, span] = [one.at_s, one.span_s].map(|s| std::time::Duration::from_secs_f64(s.max(0.0)));
-            let nanos = |time: std::time::Duration| Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX);
-            seconds.push(Second::new(nanos(from), nanos(span), &one.times));
+            seconds.push(Second::new(nanos(one.at_s), nanos(one.span_s), &one.times));
         }
         seconds
+    }
+
+    /// Whether each is about a second, rather than the interval of a histogram log that is longer.
+    #[must_use]
+    pub fn are_seconds(&self) -> bool {
+        let long = self.kept.iter().filter(|second| second.span_ms > 1_500).count();
+        // A process that is held up now and then makes some of them longer.
+        long * 2 <= self.kept.len()
     }
 
     /// The seconds that are kept.
@@ -123,6 +130,12 @@ impl Seconds {
         }
         self.kept.push_back(second);
     }
+}
+
+/// Seconds of a log, which may be any number.
+fn nanos(seconds: f64) -> Nanos {
+    let time = std::time::Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(std::time::Duration::MAX);
+    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
 impl Default for SecondCutter {
@@ -225,6 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn intervals_of_a_log_may_be_any_numbers() {
+        let mut times = Durations::new().histogram().clone();
+        times.record(5_000).unwrap();
+        let line = |at_s, span_s, tag: &str| Interval { tag: tag.into(), at_s, span_s, times: times.clone() };
+        let lines =
+            [line(0.0, 60.0, "response"), line(1e30, f64::NAN, "response"), line(0.0, 60.0, "service")];
+        let seconds = Seconds::of_log(&lines);
+        assert_eq!((seconds.len(), seconds.are_seconds()), (2, true));
+        assert!(!Seconds::of_log(&lines[..1]).are_seconds());
+    }
+
+    #[test]
     fn three_days_are_kept_by_the_second() {
         let mut cutter = SecondCutter::default();
         let times = Durations::new().histogram().clone();
@@ -246,6 +271,6 @@ mod tests {
         assert_eq!((seconds.len(), seconds.forgotten()), (Seconds::MOST, 1000));
         assert_eq!(seconds.iter().next().unwrap().from_ms, 1_000_000);
         let bytes = seconds.kept.capacity() * size_of::<Second>();
-        assert!(bytes <= 17_000_000, "{bytes} bytes");
+        assert!(bytes <= 21_000_000, "{bytes} bytes");
     }
 }

@@ -143,7 +143,9 @@ impl VerifyReport {
     pub fn unproved(&self) -> Option<String> {
         match &self.verify {
             Settled::Proved(proof) => proof.unproved(),
-            Settled::Counted(counted) => counted.error.clone(),
+            Settled::Counted(counted) => {
+                counted.error.as_ref().map(|error| format!("not all was read: {error}"))
+            }
         }
     }
 

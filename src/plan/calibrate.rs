@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// The settings of a run that `tickgen calibrate` has too: first those that a record costs by, then those of what
 /// is told.
-pub const OF_CALIBRATION: [Key; 16] = [
+pub const OF_CALIBRATION: [Key; 17] = [
     Key::Market,
     Key::Tickers,
     Key::Template,
@@ -20,6 +20,7 @@ pub const OF_CALIBRATION: [Key; 16] = [
     Key::AggregateBytes,
     Key::BatchEntries,
     Key::BatchBytes,
+    Key::Stamp,
     Key::Summary,
     Key::Quiet,
     Key::LogLevel,
@@ -28,7 +29,7 @@ pub const OF_CALIBRATION: [Key; 16] = [
 ];
 
 /// Of those, the settings that a ceiling is of: a run with others has another one.
-const OF_THE_CEILING: &[Key] = OF_CALIBRATION.split_at(11).0;
+const OF_THE_CEILING: &[Key] = OF_CALIBRATION.split_at(12).0;
 
 /// What a calibration does.
 #[derive(Clone, Debug)]

@@ -46,7 +46,7 @@ impl Pieces {
         self.bytes[self.len..end].first_chunk_mut().expect("as many")
     }
 
-    /// Counts so many of the next bytes.
+    /// Counts so many of the next bytes, at most those of the room that was asked for.
     #[inline]
     pub fn advance(&mut self, len: usize) {
         self.len += len;

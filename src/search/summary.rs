@@ -178,6 +178,19 @@ impl Point {
 }
 
 impl SearchSummary {
+    /// Why there is no rate that holds the objective, if there is none.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        match self.verdict {
+            Verdict::Found | Verdict::HeldThroughout => None,
+            Verdict::NeverHeld => {
+                Some(format!("{}/s (--from) does not hold the objective", shown(self.fails_at_rps)))
+            }
+            Verdict::Stopped => Some("stopped by a signal".to_owned()),
+            Verdict::Failed => Some(self.error.clone().unwrap_or_else(|| "an error".to_owned())),
+        }
+    }
+
     /// Of a search that ended by itself, with these points.
     #[must_use]
     pub fn answered(facts: SearchFacts, answer: Answer, points: Vec<Point>) -> Self {
@@ -278,14 +291,9 @@ impl fmt::Display for SearchSummary {
             Verdict::HeldThroughout => {
                 writeln!(f, "knee        not met: {}/s (--to) holds the objective", shown(self.knee_rps))?;
             }
-            Verdict::NeverHeld => writeln!(
-                f,
-                "knee        none: {}/s (--from) does not hold the objective",
-                shown(self.fails_at_rps)
-            )?,
-            Verdict::Stopped => writeln!(f, "knee        not found: stopped by a signal")?,
-            Verdict::Failed => {
-                writeln!(f, "knee        not found: {}", self.error.as_deref().unwrap_or("an error"))?;
+            Verdict::NeverHeld => writeln!(f, "knee        none: {}", self.failure().unwrap_or_default())?,
+            Verdict::Stopped | Verdict::Failed => {
+                writeln!(f, "knee        not found: {}", self.failure().unwrap_or_default())?;
             }
         }
         for (name, text) in [("limited by", &self.limited_by), ("doubt     ", &self.doubt)] {

@@ -9,6 +9,8 @@ use crate::vectors::{Wide, widest};
 #[derive(Clone, Debug)]
 pub(super) struct Ahead {
     numbers: [u64; LANES],
+    // How many of them are of records.
+    count: usize,
     told: Told,
     next: usize,
 }
@@ -29,14 +31,11 @@ struct Lot<'a> {
     numbers: &'a [u64; LANES],
 }
 
-/// No record has this number.
-const NONE: u64 = u64::MAX;
-
 impl Ahead {
     /// Of no record.
     pub(super) fn new() -> Self {
         let told = Told { tickers: [0; LANES], prices: [0; LANES], lens: [0; LANES] };
-        Self { numbers: [NONE; LANES], told, next: 0 }
+        Self { numbers: [0; LANES], count: 0, told, next: 0 }
     }
 
     /// Takes in up to [`LANES`] records, which are asked for next and in this order, by what they are drawn from.
@@ -47,9 +46,10 @@ impl Ahead {
         count: u32,
         numbers: impl Iterator<Item = u64>,
     ) {
-        self.numbers = [NONE; LANES];
+        self.count = 0;
         for (number, n) in self.numbers.iter_mut().zip(numbers) {
             *number = n;
+            self.count += 1;
         }
         self.told = widest(&Lot { tickers, prices, count, numbers: &self.numbers });
         self.next = 0;
@@ -58,8 +58,8 @@ impl Ahead {
     /// Ticker, price and its length of record `n`, if it is the next that was drawn.
     #[inline]
     pub(super) fn take(&mut self, n: u64) -> Option<(usize, u64, usize)> {
-        let place = self.next % LANES;
-        if self.numbers[place] != n {
+        let place = self.next;
+        if place >= self.count.min(LANES) || self.numbers[place] != n {
             return None;
         }
         self.next += 1;
@@ -128,6 +128,7 @@ pub(super) fn small_price(cents: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::every_way;
     use proptest::prelude::*;
 
     /// Against the float's own shortest form, which is Python's.
@@ -158,7 +159,7 @@ mod tests {
             prop_assert_eq!(u128::from(scaled(bits, count.into())), product);
         }
 
-        /// In whatever vectors, one by one or together.
+        /// One by one or together.
         #[test]
         fn what_is_told_ahead_is_what_each_tells(seed: u64, first in 0_u64..u64::MAX - 100, count in 1_u32..1000, lot in 0..LANES) {
             let (tickers, prices) = (Draws::new(seed, 0), Draws::new(seed, 1));
@@ -168,6 +169,10 @@ mod tests {
                 let (price, len) = small_price(cents(prices.bits(n)));
                 let told = (tickers.index(n, count as usize), price, usize::try_from(len).unwrap());
                 prop_assert_eq!(ahead.take(n), Some(told));
+            }
+            let drawn = Lot { tickers, prices, count, numbers: &ahead.numbers };
+            for Told { tickers, prices, lens } in every_way(&drawn) {
+                prop_assert_eq!((tickers, prices, lens), (ahead.told.tickers, ahead.told.prices, ahead.told.lens));
             }
             prop_assert_eq!(ahead.take(first + lot as u64), None);
         }

@@ -300,3 +300,61 @@ impl Source {
         payload + stamp + key
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::SECOND;
+    use crate::tick::{EventTime, KeyKind, Market, TimeZone};
+
+    fn source(keys: &str, stamps: StampPlace, tickers: &[&str]) -> Source {
+        let time = EventTime::new(1_795_373_640 * SECOND, TimeZone::Utc);
+        let tickers: Vec<String> = tickers.iter().map(ToString::to_string).collect();
+        let ticks = Ticks::new(7, Market::Random, &tickers, None, time).unwrap();
+        let kind: KeyKind = keys.parse().unwrap();
+        let mut source = Source::new(ticks.clone(), Keys::new(&kind, 7, &ticks)).with_stamps(stamps, 0xA5, 3);
+        source.starts_at(1_795_373_640 * SECOND);
+        source
+    }
+
+    /// What is made of several records at once, and in pieces, is what each makes by itself.
+    #[test]
+    fn records_are_the_same_alone_and_in_a_lot() {
+        // The longest name that is copied as a piece, and one that is longer by a byte.
+        let (fits, long) = ("A".repeat(22), "A".repeat(23));
+        for keys in ["uniform", "per-shard", "ticker"] {
+            for (stamps, pieces) in
+                [(StampPlace::None, true), (StampPlace::Key, true), (StampPlace::Body, false)]
+            {
+                for (tickers, short) in [(&["AAPL", "日本", &fits][..], true), (&["AAPL", &long], false)] {
+                    let (mut lots, mut alone) =
+                        (source(keys, stamps, tickers), source(keys, stamps, tickers));
+                    for count in [1, 2, 31, 32_u64] {
+                        // A whole second has a shorter time.
+                        let records: Vec<_> = (0..count).map(|k| (k * 977 + count, k * SECOND / 2)).collect();
+                        lots.ahead(records.iter().map(|(n, _)| *n));
+                        let own = lots.own_keys(records.iter().copied());
+                        assert_eq!(own.is_some(), keys == "uniform" || stamps == StampPlace::Key);
+                        for (place, &(n, intended)) in records.iter().enumerate() {
+                            let (mut payload, mut key, mut room) = (Vec::new(), Vec::new(), [0; TICK_ROOM]);
+                            alone.write_payload(n, intended, &mut payload);
+                            alone.write_key(n, intended, &mut key);
+                            assert_eq!(
+                                (payload.len(), key.len()),
+                                (alone.payload_len(n, intended), alone.key_len(n))
+                            );
+                            let len = lots.write_tick(n, intended, &mut room);
+                            assert_eq!(len.is_some(), pieces && short, "{keys} {stamps:?} {tickers:?}");
+                            if let Some(len) = len {
+                                assert_eq!(room[..len], payload);
+                            }
+                            if let Some(own) = &own {
+                                assert_eq!(own.texts[place][..own.len], key);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

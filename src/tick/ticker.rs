@@ -164,6 +164,10 @@ impl Ticks {
     /// Works out what up to [`LANES`](crate::kinesis::md5::LANES) records tell. They are to be asked for next, in
     /// this order; others may be, at their own price.
     pub fn ahead(&mut self, numbers: impl Iterator<Item = u64>) {
+        // Of records of one length it is asked only to write them, which is hardly any of the time then.
+        if self.padded_to.is_some() {
+            return;
+        }
         self.trades.ahead(numbers, &mut self.ahead);
     }
 

@@ -238,7 +238,7 @@ impl Index {
         });
         let mut answer = self.post("_search", &query).await?;
         let total = answer["hits"]["total"]["value"].as_u64();
-        let failed = answer["_shards"]["failed"].as_u64().unwrap_or(0) > 0 || answer["timed_out"] == true;
+        let failed = is_incomplete(&answer);
         let hits = match answer["hits"]["hits"].take() {
             Value::Array(hits) if !failed => hits,
             _ => return Err(Failure::Transient(format!("{}: an incomplete answer", self.name()))),
@@ -273,6 +273,9 @@ impl Index {
             let query = json!({"size": 1, "query": by_stamp("range", range), "_source": [Stamp::FIELD],
                 "sort": [{field: {"order": "desc", "unmapped_type": "keyword"}}]});
             let answer = self.post("_search", &query).await?;
+            if is_incomplete(&answer) {
+                return Err(Failure::Transient(format!("{}: an incomplete answer", self.name())));
+            }
             let hit = &answer["hits"]["hits"][0];
             if hit.is_null() {
                 return Ok(None);
@@ -319,6 +322,11 @@ impl Index {
         }
         Ok(ask().await?)
     }
+}
+
+/// Whether not all of an index was looked at.
+fn is_incomplete(answer: &Value) -> bool {
+    answer["_shards"]["failed"].as_u64().unwrap_or(0) > 0 || answer["timed_out"] == true
 }
 
 /// The pause after a look that took so long.

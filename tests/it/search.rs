@@ -141,6 +141,8 @@ fn a_limit_that_is_not_met_is_told() {
     // Quiet is quiet.
     let (code, _, stderr) = search(&[&["--slo", "lost == 0", "--quiet"], &flags[..]].concat());
     assert_eq!((code, stderr.as_str()), (0, ""));
+    let (code, _, stderr) = search(&[&["--slo", "acked > 1000000", "--quiet"], &flags[..]].concat());
+    assert_eq!((code, stderr.as_str()), (99, "error: 100/s (--from) does not hold the objective\n"));
 }
 
 #[test]

@@ -245,7 +245,10 @@ fn response(summary: &Summary) -> String {
         return section("Response time", TOO_SHORT);
     }
     // A window of many seconds would hide a short stall.
-    if windows.iter().any(|window| window.span_s > 1.5) && !summary.seconds.is_empty() {
+    if windows.iter().any(|window| window.span_s > 1.5)
+        && !summary.seconds.is_empty()
+        && summary.seconds.are_seconds()
+    {
         let mut seconds = summary.seconds.iter().peekable();
         let highest = windows.iter().map(|w| (w.at_s + w.span_s / 2.0, seconds::highest(&mut seconds, w)));
         series.push(Series {

@@ -29,7 +29,8 @@ pub(super) fn part(summary: &Summary) -> String {
     };
     let rows: Vec<Vec<Cell>> = slowest.iter().take(SLOWEST).map(row).collect();
     let heads = ["From", "#Acked", "#p50 ms", "#p99 ms", "#p99.9 ms", "#max ms"];
-    table("The slowest seconds", &heads, &rows) + &link(seconds)
+    let title = if seconds.are_seconds() { "The slowest seconds" } else { "The slowest intervals" };
+    table(title, &heads, &rows) + &link(seconds)
 }
 
 /// The highest 99th percentile of the seconds whose middle is in a window; `None` without one. `seconds` are by
@@ -57,7 +58,8 @@ fn link(seconds: &Seconds) -> String {
     };
     format!(
         "<p class=\"soft\"><a download=\"seconds.csv.gz\" href=\"data:application/gzip;base64,{file}\">Percentiles of \
-         every second</a>, {} of them as CSV{forgotten}</p>\n",
+         every {}</a>, {} of them as CSV{forgotten}</p>\n",
+        if seconds.are_seconds() { "second" } else { "interval" },
         count(seconds.len() as u64)
     )
 }
@@ -147,7 +149,6 @@ mod tests {
         assert_eq!((lines.len(), lines[0]), (3601, HEAD.trim_end()));
         assert_eq!(lines[1], "0,1,10,20.015,20.015,20.015,20.015,20.015");
         assert_eq!(lines[1235], "1234,1,10,3000.319,3000.319,3000.319,3000.319,3000.319");
-        // A day of such seconds is a page of some 300 KB.
         assert!(html.len() < 200_000, "{} bytes", html.len());
     }
 }
