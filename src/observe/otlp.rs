@@ -187,7 +187,7 @@ mod tests {
             loads: vec!["a".into(), "b".into()],
             streams: vec!["s".into(), "t".into()],
             run_id: "r".into(),
-            ceiling: None,
+            ceiling: Some(crate::observe::Ceiling { records_per_cpu_second: 1000.0, processors: 2 }),
             process: || Some(ProcessFigures::default()),
         }
     }

@@ -216,7 +216,7 @@ mod tests {
             loads: vec!["a\"".into(), "b".into()],
             streams: vec!["s".into()],
             run_id: "r".into(),
-            ceiling: None,
+            ceiling: Some(crate::observe::Ceiling { records_per_cpu_second: 1000.0, processors: 2 }),
             process: || Some(ProcessFigures { cpu_seconds: 1.25, resident_bytes: 4096, processors: 2 }),
         }
     }
