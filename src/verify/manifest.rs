@@ -100,29 +100,45 @@ pub struct AckBook(Arc<Mutex<Acked>>);
 
 #[derive(Debug, Default)]
 struct Acked {
-    numbers: RoaringTreemap,
-    until_compression: u64,
+    // As ranges, nearly all of which are whole.
+    packed: RoaringTreemap,
+    recent: RoaringTreemap,
+    recent_count: u64,
 }
 
-/// Numbers taken in between two compressions.
-const COMPRESS_EVERY: u64 = 1 << 20;
+/// Numbers that are packed together: packing goes through all that it packs, which should not be the whole run.
+const PACKED_TOGETHER: u64 = 1 << 20;
+
+impl Acked {
+    fn add(&mut self, numbers: &[u64]) {
+        insert_all(&mut self.recent, numbers);
+        self.recent_count += numbers.len() as u64;
+        if self.recent_count >= PACKED_TOGETHER {
+            self.pack();
+        }
+    }
+
+    fn pack(&mut self) {
+        self.recent.optimize();
+        self.packed |= &self.recent;
+        self.recent.clear();
+        self.recent_count = 0;
+    }
+}
 
 impl AckBook {
     /// The numbers below `numbers` that were not acked, as ranges; `None` if they are too many to tell.
     #[must_use]
     pub fn not_acked(&self, numbers: u64) -> Option<String> {
-        ranges_without(&self.0.lock().unwrap_or_else(PoisonError::into_inner).numbers, numbers)
+        let mut acked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        acked.pack();
+        ranges_without(&acked.packed, numbers)
     }
 
     /// Notes what an answer acked.
     pub fn acked(&self, numbers: &[u64]) {
         let mut acked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        insert_all(&mut acked.numbers, numbers);
-        acked.until_compression += numbers.len() as u64;
-        if acked.until_compression >= COMPRESS_EVERY {
-            acked.until_compression = 0;
-            acked.numbers.optimize();
-        }
+        acked.add(numbers);
     }
 }
 
@@ -201,6 +217,25 @@ mod tests {
             template: None,
             local_utc_offset_s: None,
         }
+    }
+
+    /// Eight requests are always on their way, so that answers come in no order.
+    #[test]
+    fn what_was_acked_takes_no_memory_to_speak_of() {
+        let (mut acked, mut lots) = (Acked::default(), Vec::new());
+        for lot in 0..10_000_u64 {
+            lots.push((lot * 500..(lot + 1) * 500).collect::<Vec<u64>>());
+            if lots.len() == 8 {
+                acked.add(&lots.swap_remove(usize::try_from(lot % 8).unwrap()));
+            }
+        }
+        for numbers in &lots {
+            acked.add(numbers);
+        }
+        acked.pack();
+        assert_eq!(acked.packed.len(), 5_000_000);
+        let bytes = acked.packed.serialized_size();
+        assert!(bytes < 2_000, "{bytes} bytes");
     }
 
     #[test]
