@@ -68,7 +68,11 @@ def test_firehose_reads_this_stream_and_writes_this_collection():
 def test_services_take_roles_on_behalf_of_this_account_only(role):
     [statement] = properties(role)["AssumeRolePolicyDocument"]["Statement"]
     assert set(statement["Principal"]) == {"Service"}
-    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    condition = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    if role == "TaskRole":
+        tasks = "arn:${AWS::Partition}:ecs:${AWS::Region}:${AWS::AccountId}:*"
+        condition["ArnLike"] = {"aws:SourceArn": {"Fn::Sub": tasks}}
+    assert statement["Condition"] == condition
 
 
 def test_records_are_stamped_so_that_their_documents_can_be_proved():
