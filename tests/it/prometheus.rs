@@ -456,6 +456,38 @@ fn the_dashboard_fits_grafanas_types() {
     assert!(found.contains("/panels/1") && found.contains("/templating/list/0 "), "{found}");
 }
 
+/// What its own code showed when it drew the dashboard: cells that were too many to be drawn, a blur of names, numbers
+/// that were rounded, and colours that said "lost" where nothing had run.
+#[test]
+fn grafana_shows_panels_as_they_are_meant() {
+    for panel in panels() {
+        let (title, defaults) = (&panel["title"], &panel["fieldConfig"]["defaults"]);
+        let expressions: Vec<&str> =
+            panel["targets"].as_array().unwrap().iter().filter_map(|one| one["expr"].as_str()).collect();
+        match panel["type"].as_str().unwrap() {
+            // It draws no more than half as many cells as the panel has pixels, and no series that is on no page.
+            "status-history" => {
+                assert!(panel["maxDataPoints"].as_u64().is_some_and(|cells| cells <= 100), "{title}");
+                assert!(panel["options"]["perPage"].as_u64().is_some_and(|names| names <= 10), "{title}");
+            }
+            "stat" => {
+                assert_eq!(defaults["mappings"][0]["options"]["match"], "null+nan", "{title}");
+                assert_ne!(defaults["unit"], "short", "{title} is rounded to thousands");
+            }
+            // `increase` over $__rate_interval is more than fell into one cell.
+            "heatmap" => assert!(!expressions[0].contains("increase("), "{title}"),
+            "timeseries" => {}
+            other => panic!("{title}: {other}"),
+        }
+        let is_rate = |expression: &&str| {
+            (expression.contains("records_total") || expression.contains("records_per_second"))
+                && !expression.contains(" / ")
+        };
+        let is_rate = panel["type"] == "timeseries" && expressions.iter().all(is_rate);
+        assert!(!is_rate || defaults["unit"] == "recps", "{title}: a rate without its unit");
+    }
+}
+
 #[test]
 fn every_panel_says_what_good_looks_like() {
     let panels = panels();

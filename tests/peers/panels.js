@@ -3,11 +3,11 @@
 
 const WIDTH = 1400, HEAD = 62, UNIT = 30, GAP = 8, FOOT = 8;
 const PALETTE = ['#73bf69', '#f2cc0c', '#5794f2', '#ff9830', '#f2495c', '#b877d9', '#8ab8ff', '#96d98d', '#ffb357', '#ca95e5'];
-const NAMED = { green: '#299c46', orange: '#ed8128', red: '#d44a3a' };
+const NAMED = { green: '#299c46', yellow: '#e0b400', orange: '#ed8128', red: '#d44a3a', 'dark-red': '#c4162a' };
 const INK = '#ccccdc', FAINT = '#8e8e99', GRID = '#2c3038';
 const RAMPS = {
   Oranges: ['#3a2413', '#7f2704', '#d94801', '#fd8d3c', '#fdd0a2'],
-  'continuous-YlRd': ['#fff7b2', '#fecc5c', '#fd8d3c', '#f03b20', '#bd0026'],
+  'continuous-blues': ['#141d2e', '#17406b', '#1f60c4', '#5794f2', '#c0d8ff'],
 };
 const CAPTION = 'Drawn from dashboards/tickgen.json and a live Prometheus by tickgen’s tests; not a Grafana screenshot.';
 
@@ -44,10 +44,29 @@ function written(value, unit, decimals) {
     case 'percentunit': return `${Number((value * 100).toFixed(decimals ?? 1))}%`;
     case 'bytes': return scaled(1024, ['B', 'KiB', 'MiB', 'GiB'], '');
     case 'Bps': return scaled(1000, ['B', 'kB', 'MB', 'GB'], '/s');
-    case 'short': return decimals === undefined ? scaled(1000, ['', 'K', 'Mil', 'Bil'], '') : scaled(1000, ['', 'K', 'Mil', 'Bil'], '');
+    case 'short': return scaled(1000, ['', 'K', 'Mil', 'Bil'], '');
+    case 'recps': return `${written(value, 'short')} rec/s`;
+    case 'reqps': return `${written(value, 'short')} req/s`;
+    case 'locale': return Math.round(value).toLocaleString('en-US');
     default: throw new Error(`unit ${unit}`);
   }
 }
+
+const colour = (name) => NAMED[name] ?? name;
+
+/** What the overrides of a panel say of a series, by the names of the properties. */
+function overridden(panel, name) {
+  const meant = ({ id, options }) => {
+    if (id === 'byName') return options === name;
+    if (id === 'byRegexp') return new RegExp(options.replace(/^\/|\/$/g, '')).test(name);
+    throw new Error(`matcher ${id}`);
+  };
+  const properties = panel.fieldConfig.overrides.filter(({ matcher }) => meant(matcher)).flatMap((one) => one.properties);
+  return Object.fromEntries(properties.map(({ id, value }) => [id, value]));
+}
+
+/** The threshold of a panel that a value has reached. */
+const reached = ({ steps }, value) => steps.findLast((step) => step.value === null || value >= step.value);
 
 /** The colour at a share from 0 to 1 of a ramp. */
 function ramp(name, share) {
@@ -104,12 +123,14 @@ function timeseries(box, { panel, series }, range) {
   const { unit, min, max, custom } = panel.fieldConfig.defaults;
   const isStacked = custom.stacking?.mode === 'normal';
   const values = isStacked ? stacked(series) : series.map((one) => one.values);
-  const colours = series.map((_, n) => PALETTE[n % PALETTE.length]);
+  const own = series.map(({ name }) => overridden(panel, name));
+  const colours = own.map(({ color }, n) => colour(color?.fixedColor) ?? PALETTE[n % PALETTE.length]);
   if (panel.options.legend.showLegend) legend(box, series.map(({ name }, n) => [name, colours[n]]));
   const order = isStacked ? series.map((_, n) => series.length - 1 - n) : series.map((_, n) => n);
-  const opacity = Math.round((custom.fillOpacity / 100) * 255).toString(16).padStart(2, '0');
+  const opacity = (n) => Math.round(((own[n]['custom.fillOpacity'] ?? custom.fillOpacity) / 100) * 255).toString(16).padStart(2, '0');
   const lines = order.map((n) => ({
-    stroke: colours[n], width: custom.lineWidth + 0.3, fill: `${colours[n]}${opacity}`, points: { show: custom.showPoints !== 'never' },
+    stroke: colours[n], width: custom.lineWidth + 0.3, fill: `${colours[n]}${opacity(n)}`, points: { show: custom.showPoints !== 'never' },
+    dash: own[n]['custom.lineStyle']?.dash,
   }));
   const limits = (_, low, high) => {
     const [from, to] = [min ?? Math.min(low ?? 0, 0), max ?? Math.max((high ?? 0) * 1.08, low ?? 0)];
@@ -121,17 +142,17 @@ function timeseries(box, { panel, series }, range) {
   });
 }
 
-/** Rows of cells over time: `cells[row][n]` is the share of the colours, null for none. */
-function cells(box, names, times, shares, colours, range, gap) {
+/** Rows of cells over time: `filled[row][n]` is the colour, null for none. */
+function cells(box, names, times, filled, range, gap) {
   const step = times[1] - times[0];
   const draw = (u) => {
     const height = u.bbox.height / names.length;
     u.ctx.save();
-    shares.forEach((row, y) => row.forEach((share, n) => {
+    filled.forEach((row, y) => row.forEach((fill, n) => {
       const left = Math.max(u.valToPos(times[n] - step, 'x', true), u.bbox.left);
       const right = u.valToPos(times[n], 'x', true);
-      if (share === null || right <= left) return;
-      u.ctx.fillStyle = ramp(colours, share);
+      if (fill === null || right <= left) return;
+      u.ctx.fillStyle = fill;
       u.ctx.fillRect(left, u.bbox.top + u.bbox.height - (y + 1) * height + gap / 2, right - left + 0.5, height - gap);
     }));
     u.ctx.restore();
@@ -164,25 +185,33 @@ function heatmap(box, { panel, series }, range) {
   const shares = counts.map((row) => row.map((value) => (value === null || value < 0.5 ? null : Math.sqrt(value / most))));
   const { unit } = panel.options.yAxis;
   const names = rising.map((one) => (bound(one) === Infinity ? '+Inf' : written(bound(one), unit)));
-  scale(box, colours, '0', written(most, 'short'));
-  cells(box, names, rising[0].times, shares, colours, range, panel.options.cellGap);
-  return rising.filter((_, n) => shares[n].some((share) => share !== null)).length;
+  scale(box, colours, '0', written(most, panel.options.cellValues.unit));
+  const filled = shares.map((row) => row.map((share) => (share === null ? null : ramp(colours, share))));
+  cells(box, names, rising[0].times, filled, range, panel.options.cellGap);
+  return filled.filter((row) => row.some((fill) => fill !== null)).length;
 }
 
 function statusHistory(box, { panel, series }, range) {
-  const { color, unit } = panel.fieldConfig.defaults;
-  const rows = [...series].reverse();
-  const most = Math.max(...rows.flatMap(({ values }) => values));
-  const shares = rows.map(({ values }) => values.map((value) => (value === null ? null : value / (most || 1))));
+  const { color, max, thresholds, unit } = panel.fieldConfig.defaults;
+  const rows = [...series].reverse().slice(-panel.options.perPage);
+  const filled = (fill) => rows.map(({ values }) => values.map((value) => (value === null ? null : fill(value))));
+  const names = rows.map(({ name }) => name.replace(/shardId-0+(?=\d)/, 'shard '));
+  if (color.mode === 'thresholds') {
+    const steps = thresholds.steps.map(({ value, color }, n) =>
+      [value === null ? `< ${written(thresholds.steps[n + 1].value, unit)}` : `${written(value, unit)}+`, colour(color)]);
+    legend(box, steps);
+    cells(box, names, rows[0].times, filled((value) => colour(reached(thresholds, value).color)), range, 2);
+    return;
+  }
+  const most = max ?? Math.max(...rows.flatMap(({ values }) => values));
   scale(box, color.mode, '0', written(most, unit));
-  cells(box, rows.map(({ name }) => name.replace(/shardId-0+(?=\d)/, 'shard ')), rows[0].times, shares, color.mode, range, 2);
+  cells(box, names, rows[0].times, filled((value) => ramp(color.mode, value / (most || 1))), range, 2);
 }
 
 function stat(box, { panel, series }) {
   const { unit, decimals, thresholds } = panel.fieldConfig.defaults;
   const value = series[0].values.findLast((one) => one !== null);
-  const reached = thresholds.steps.filter((step) => step.value === null || value >= step.value);
-  element(box, 'div', 'stat', written(value, unit, decimals)).style.background = NAMED[reached.at(-1).color];
+  element(box, 'div', 'stat', written(value, unit, decimals)).style.background = colour(reached(thresholds, value).color);
 }
 
 const TYPES = { timeseries, heatmap, stat, 'status-history': statusHistory };
