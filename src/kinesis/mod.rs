@@ -3,6 +3,7 @@
 //! The one room that names the AWS SDK.
 
 mod answer;
+mod base64;
 mod cbor;
 mod client;
 mod control;

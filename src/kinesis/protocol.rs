@@ -1,7 +1,7 @@
 //! The wire forms of `PutRecords`: request bodies written once, straight from the records, and answers read
 //! without the SDK's structure per entry.
 
-use super::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, ShardId, cbor, scan};
+use super::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind, ShardId, base64, cbor, scan};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -123,7 +123,7 @@ impl BodyWriter {
             self.body.push(b',');
         }
         self.body.extend_from_slice(DATA);
-        base64_simd::STANDARD.encode_append(data, &mut self.body);
+        base64::append(data, &mut self.body);
         self.body.extend_from_slice(KEY);
         self.json_text(key);
         if let Some(hash_key) = explicit_hash_key {

@@ -41,17 +41,25 @@ pub struct Shard {
 pub struct ShardMap {
     // Shared, as a map is handed around with every order to the producer.
     shards: Arc<[Shard]>,
-    // For each value of a hash key's highest bits the place of the shard that takes the lowest such key: the one
-    // that is looked for is there or, where it is `PARTED`, a little further on. Searching for it by halves cost ten
-    // steps of a thousand shards.
-    starts: Arc<[u32]>,
-    // How many bits: sixteen values or more for each of up to 4,096 shards, so that few of them are parted, which
-    // costs a wrong guess.
+    // For each value of a hash key's highest bits where to look. Searching for it by halves cost ten steps of a
+    // thousand shards, each of them a wrong guess every other time.
+    starts: Arc<[Start]>,
+    // How many bits: two values or more for each of up to 16,384 shards, so that of shards of one size no two begin at
+    // one value.
     bits: u32,
 }
 
-/// Added to a place: another shard takes the highest such key.
-const PARTED: u32 = 1 << 31;
+/// Of hash keys with the same highest bits: which shards take them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Start {
+    // The place of the shard that takes the lowest of them; with `SEVERAL` more than two take some of them.
+    place: u32,
+    // The next shard begins at a key of these highest 32 bits.
+    next: u32,
+}
+
+/// Added to a place.
+const SEVERAL: u32 = 1 << 31;
 
 /// Why a list of shards is not a map: seen while a stream is being resharded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -88,14 +96,16 @@ impl ShardMap {
         Ok(Self::of_whole(shards))
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "the highest bits")]
     fn of_whole(shards: Vec<Shard>) -> Self {
-        let bits = (shards.len().ilog2() + 4).clamp(8, 16);
+        let bits = (shards.len().ilog2() + 2).clamp(8, 16);
         let lowest = |high: u128| high << (u128::BITS - bits);
-        let place = |high| shards.partition_point(|shard| shard.first <= lowest(high)) - 1;
+        let place = |hash_key| shards.partition_point(|shard| shard.first <= hash_key) - 1;
         let start = |high| {
-            let highest = lowest(high) | u128::MAX >> bits;
-            let parted = if shards[place(high)].last < highest { PARTED } else { 0 };
-            u32::try_from(place(high)).unwrap_or(0) | parted
+            let (from, to) = (place(lowest(high)), place(lowest(high) | u128::MAX >> bits));
+            let several = if to > from + 1 { SEVERAL } else { 0 };
+            let next = if to == from { u32::MAX } else { (shards[from + 1].first >> 96) as u32 };
+            Start { place: u32::try_from(from).unwrap_or(0) | several, next }
         };
         let starts = (0..1 << bits).map(start).collect();
         Self { shards: shards.into(), starts, bits }
@@ -138,14 +148,15 @@ impl ShardMap {
         std::array::from_fn(|lane| self.route_by(digests.high(lane), || digests.whole(lane)))
     }
 
-    /// By the highest bits alone, if they tell.
+    /// By the highest bits alone, if they tell: without a guess, as every other key is of the shard that begins in
+    /// between.
     #[inline]
     fn route_by(&self, high: u32, hash_key: impl FnOnce() -> u128) -> usize {
         let start = self.starts[(high >> (u32::BITS - self.bits)) as usize];
-        if start & PARTED == 0 {
-            return start as usize;
+        if start.place & SEVERAL == 0 && high != start.next {
+            return start.place as usize + usize::from(high > start.next);
         }
-        let (from, hash_key) = ((start - PARTED) as usize, hash_key());
+        let (from, hash_key) = ((start.place & !SEVERAL) as usize, hash_key());
         // The last shard ends at the highest key, so one of them takes it.
         from + self.shards[from..].iter().take_while(|shard| shard.last < hash_key).count()
     }
@@ -200,6 +211,25 @@ mod tests {
             prop_assert_eq!(&ShardMap::new(map.shards().to_vec()).unwrap(), &map);
             let shard = map.shards()[map.route(key)];
             prop_assert!(shard.first <= key && key <= shard.last);
+        }
+
+        /// Shards that were split again and again, also within the bits that are looked at; by digests, too.
+        #[test]
+        fn the_ends_of_uneven_shards_are_theirs(cuts in prop::collection::btree_set(any::<u128>(), 0..40), deep in 0_u32..128) {
+            let near: Vec<u128> = cuts.iter().map(|cut| cut >> deep).chain(cuts.iter().copied()).collect();
+            let mut firsts: Vec<u128> = near.iter().copied().chain([0]).collect();
+            firsts.sort_unstable();
+            firsts.dedup();
+            let lasts = firsts.iter().skip(1).map(|next| next - 1).chain([u128::MAX]);
+            let shards: Vec<Shard> =
+                (0..).zip(firsts.iter().zip(lasts)).map(|(id, (&first, last))| Shard { id: ShardId(id), first, last }).collect();
+            let map = ShardMap::new(shards.clone()).unwrap();
+            for (place, shard) in shards.iter().enumerate() {
+                for key in [shard.first, shard.last, shard.first.midpoint(shard.last)] {
+                    prop_assert_eq!(map.route(key), place);
+                    prop_assert_eq!(map.route_by((key >> 96) as u32, || key), place);
+                }
+            }
         }
     }
 }

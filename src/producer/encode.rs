@@ -5,7 +5,7 @@ use super::packing::AGGREGATE_KEY;
 use super::{Entry, Request};
 use crate::kinesis::md5::LANES;
 use crate::kinesis::protocol::{BodyWriter, Form, StreamRef};
-use crate::tick::{Source, TICK_ROOM};
+use crate::tick::{OwnKeys, Source, TICK_ROOM};
 use bytes::Bytes;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +27,7 @@ pub struct Encoder {
     aggregate: Option<AggregateWriter>,
     payload: Vec<u8>,
     key: Vec<u8>,
+    keys: OwnKeys,
     // Aggregates in the making, one after another, and where they end.
     aggregates: Pieces,
     ends: Vec<usize>,
@@ -73,6 +74,7 @@ impl Encoder {
             aggregate: aggregates.then(AggregateWriter::default),
             payload: Vec::new(),
             key: Vec::new(),
+            keys: OwnKeys::default(),
             aggregates: Pieces::default(),
             ends: Vec::new(),
         }
@@ -107,9 +109,9 @@ impl Encoder {
 
     /// Up to [`LANES`] records.
     fn single_entries(&mut self, records: &[Record], entries: &[Entry]) {
-        let Self { source, body, payload, key, .. } = self;
+        let Self { source, body, payload, key, keys, .. } = self;
         source.ahead(records.iter().map(|record| record.n));
-        let keys = source.own_keys(records.iter().map(|record| (record.n, record.intended)));
+        let own = source.own_keys(records.iter().map(|record| (record.n, record.intended)), keys);
         let mut room = [0; TICK_ROOM];
         for (place, (record, entry)) in records.iter().zip(entries).enumerate() {
             let data = if let Some(len) = source.write_tick(record.n, record.intended, &mut room) {
@@ -119,7 +121,7 @@ impl Encoder {
                 source.write_payload(record.n, record.intended, payload);
                 payload.as_slice()
             };
-            let key = if let Some(keys) = &keys {
+            let key = if own {
                 &keys.texts[place][..keys.len]
             } else {
                 key.clear();
@@ -156,8 +158,8 @@ impl Encoder {
 
     /// The keys of up to [`LANES`] records of an aggregate.
     fn aggregate_keys(&mut self, writer: &mut AggregateWriter, lot: &[Record]) {
-        let Self { source, aggregates, key, .. } = self;
-        if let Some(keys) = source.own_keys(lot.iter().map(|record| (record.n, record.intended))) {
+        let Self { source, aggregates, key, keys, .. } = self;
+        if source.own_keys(lot.iter().map(|record| (record.n, record.intended)), keys) {
             keys.texts[..lot.len()].iter().for_each(|text| writer.own_key(text, keys.len, aggregates));
             return;
         }

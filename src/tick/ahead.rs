@@ -51,7 +51,7 @@ impl Ahead {
             *number = n;
             self.count += 1;
         }
-        self.told = widest(&Lot { tickers, prices, count, numbers: &self.numbers });
+        widest(&Lot { tickers, prices, count, numbers: &self.numbers }, &mut self.told);
         self.next = 0;
     }
 
@@ -74,15 +74,13 @@ impl Wide for Lot<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "see `Wide`")]
     #[expect(clippy::cast_possible_truncation, reason = "below the count, and of at most five bytes")]
-    fn compute(&self) -> Told {
-        let mut told = Told { tickers: [0; LANES], prices: [0; LANES], lens: [0; LANES] };
+    fn compute(&self, told: &mut Told) {
         for lane in 0..LANES {
             let n = self.numbers[lane];
             told.tickers[lane] = scaled(self.tickers.bits(n), u64::from(self.count)) as u32;
             let (price, len) = small_price(cents(self.prices.bits(n)));
             (told.prices[lane], told.lens[lane]) = (price, len as u32);
         }
-        told
     }
 }
 
@@ -171,7 +169,7 @@ mod tests {
                 prop_assert_eq!(ahead.take(n), Some(told));
             }
             let drawn = Lot { tickers, prices, count, numbers: &ahead.numbers };
-            for Told { tickers, prices, lens } in every_way(&drawn) {
+            for Told { tickers, prices, lens } in every_way(&drawn, &Ahead::new().told) {
                 prop_assert_eq!((tickers, prices, lens), (ahead.told.tickers, ahead.told.prices, ahead.told.lens));
             }
             prop_assert_eq!(ahead.take(first + lot as u64), None);

@@ -190,8 +190,9 @@ impl Keys {
     }
 
     /// The keys of [`LANES`] records, each of which has its own.
-    pub(super) fn unique(&self, numbers: [u64; LANES]) -> OwnKeys {
-        OwnKeys { texts: widest(&Unique { draws: self.draws, numbers }), len: UNIQUE_LEN }
+    pub(super) fn unique(&self, numbers: [u64; LANES], keys: &mut OwnKeys) {
+        widest(&Unique { draws: self.draws, numbers }, &mut keys.texts);
+        keys.len = UNIQUE_LEN;
     }
 
     /// The places in `map` of records with keys of their own.
@@ -231,12 +232,18 @@ impl Keys {
 pub const OWN_KEY_ROOM: usize = Stamp::LEN.next_multiple_of(4);
 
 /// The partition keys of up to [`LANES`] records, each of which has its own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OwnKeys {
     /// Each with its text first.
     pub texts: [[u8; OWN_KEY_ROOM]; LANES],
     /// The length of every text.
     pub len: usize,
+}
+
+impl Default for OwnKeys {
+    fn default() -> Self {
+        Self { texts: [[0; OWN_KEY_ROOM]; LANES], len: 0 }
+    }
 }
 
 /// The key of a record of its own, from its draw.
@@ -258,12 +265,10 @@ impl Wide for Unique {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "see `Wide`")]
-    fn compute(&self) -> Self::Result {
-        let mut keys = [[0; OWN_KEY_ROOM]; LANES];
+    fn compute(&self, keys: &mut Self::Result) {
         for (key, n) in keys.iter_mut().zip(self.numbers) {
             key[..UNIQUE_LEN].copy_from_slice(&unique_key(self.draws.bits(n)));
         }
-        keys
     }
 }
 

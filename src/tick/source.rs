@@ -259,23 +259,24 @@ impl Source {
         if is_tick { self.ticks.write_short(n, intended, room) } else { None }
     }
 
-    /// The keys of up to [`LANES`] records, each a number and an intended start, if each has its own.
-    #[must_use]
-    pub fn own_keys(&self, records: impl Iterator<Item = (u64, Nanos)>) -> Option<OwnKeys> {
+    /// Makes the keys of up to [`LANES`] records, each a number and an intended start; tells whether each has its
+    /// own, as else there is nothing in `keys`.
+    pub fn own_keys(&self, records: impl Iterator<Item = (u64, Nanos)>, keys: &mut OwnKeys) -> bool {
         let stamps = self.stamps == StampPlace::Key;
         if matches!(self.contents, Contents::Replayed { .. }) || !(stamps || self.keys.are_unique()) {
-            return None;
+            return false;
         }
         let mut lanes = [(0, 0); LANES];
         for (lane, record) in lanes.iter_mut().zip(records) {
             *lane = record;
         }
-        Some(if stamps {
-            let stamps = Stamps { stamper: self.stamper, records: lanes };
-            OwnKeys { texts: widest(&stamps), len: Stamp::LEN }
+        if stamps {
+            widest(&Stamps { stamper: self.stamper, records: lanes }, &mut keys.texts);
+            keys.len = Stamp::LEN;
         } else {
-            self.keys.unique(lanes.map(|(n, _)| n))
-        })
+            self.keys.unique(lanes.map(|(n, _)| n), keys);
+        }
+        true
     }
 
     /// Appends record `n`'s partition key.
@@ -329,12 +330,13 @@ mod tests {
                 for (tickers, short) in [(&["AAPL", "日本", &fits][..], true), (&["AAPL", &long], false)] {
                     let (mut lots, mut alone) =
                         (source(keys, stamps, tickers), source(keys, stamps, tickers));
-                    for count in [1, 2, 31, 32_u64] {
+                    for count in [1, 2, 63, 64_u64] {
                         // A whole second has a shorter time.
                         let records: Vec<_> = (0..count).map(|k| (k * 977 + count, k * SECOND / 2)).collect();
                         lots.ahead(records.iter().map(|(n, _)| *n));
-                        let own = lots.own_keys(records.iter().copied());
-                        assert_eq!(own.is_some(), keys == "uniform" || stamps == StampPlace::Key);
+                        let mut own_keys = OwnKeys::default();
+                        let own = lots.own_keys(records.iter().copied(), &mut own_keys);
+                        assert_eq!(own, keys == "uniform" || stamps == StampPlace::Key);
                         for (place, &(n, intended)) in records.iter().enumerate() {
                             let (mut payload, mut key, mut room) = (Vec::new(), Vec::new(), [0; TICK_ROOM]);
                             alone.write_payload(n, intended, &mut payload);
@@ -348,8 +350,8 @@ mod tests {
                             if let Some(len) = len {
                                 assert_eq!(room[..len], payload);
                             }
-                            if let Some(own) = &own {
-                                assert_eq!(own.texts[place][..own.len], key);
+                            if own {
+                                assert_eq!(own_keys.texts[place][..own_keys.len], key);
                             }
                         }
                     }

@@ -151,15 +151,13 @@ impl Wide for Stamps {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "see `Wide`")]
-    fn compute(&self) -> Self::Result {
-        let mut texts = [[0; OWN_KEY_ROOM]; LANES];
+    fn compute(&self, texts: &mut Self::Result) {
         for (lane, text) in texts.iter_mut().enumerate() {
             let words = self.words(lane);
             for (bytes, word) in text.as_chunks_mut::<4>().0.iter_mut().zip(words) {
                 *bytes = word.to_le_bytes();
             }
         }
-        texts
     }
 }
 

@@ -1,6 +1,6 @@
 #![expect(unsafe_code, reason = "instructions may be used where the processor was asked for them")]
 
-use super::{Blocks, GROUP, GROUPS, SINES, ShortMessages, States, add_short, compress, padded};
+use super::{Blocks, GROUP, GROUPS, SINES, ShortMessages, States, Words, add_short, compress, padded};
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_setzero_si512,
     _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
@@ -8,9 +8,9 @@ use std::arch::x86_64::{
 };
 
 /// The general code in the compiler's vectors of eight words.
-pub(super) fn with_avx2(states: &mut States, blocks: &Blocks<'_>) {
+pub(super) fn with_avx2<const G: usize>(states: &mut States<G>, blocks: &Blocks<'_, G>) {
     #[target_feature(enable = "avx2")]
-    fn compiled(states: &mut States, blocks: &Blocks<'_>) {
+    fn compiled<const G: usize>(states: &mut States<G>, blocks: &Blocks<'_, G>) {
         compress(states, blocks);
     }
     assert!(is_x86_feature_detected!("avx2"));
@@ -19,9 +19,9 @@ pub(super) fn with_avx2(states: &mut States, blocks: &Blocks<'_>) {
 }
 
 /// See [`add_short`].
-pub(super) fn add_short_with_avx2<M: ShortMessages>(states: &mut States, messages: &M) {
+pub(super) fn add_short_with_avx2<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
     #[target_feature(enable = "avx2")]
-    fn compiled<M: ShortMessages>(states: &mut States, messages: &M) {
+    fn compiled<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
         add_short(states, messages);
     }
     assert!(is_x86_feature_detected!("avx2"));
@@ -39,23 +39,17 @@ pub(super) fn has_avx512() -> bool {
 
 /// Written out: the compiler takes the words apart one by one, which costs as much as the rounds, and does
 /// not find the instructions that do three operations in one.
-pub(super) fn with_avx512(states: &mut States, blocks: &Blocks<'_>) {
+pub(super) fn with_avx512<const G: usize>(states: &mut States<G>, blocks: &Blocks<'_, G>) {
     assert!(has_avx512());
     // SAFETY: the processor was asked for them.
     unsafe { add_blocks(states, blocks) }
 }
 
 /// See [`add_short`].
-pub(super) fn add_short_with_avx512<M: ShortMessages>(states: &mut States, messages: &M) {
+pub(super) fn add_short_with_avx512<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw")]
-    fn compiled<M: ShortMessages>(states: &mut States, messages: &M) {
-        let padded = padded(messages);
-        let mut words = [[_mm512_setzero_si512(); 16]; GROUPS];
-        for (words, padded) in words.as_flattened_mut().iter_mut().zip(padded.as_flattened()) {
-            // SAFETY: sixteen words are 64 bytes.
-            *words = unsafe { _mm512_loadu_si512(padded.as_ptr().cast()) };
-        }
-        let sums = add_words(loaded(states), &words);
+    fn compiled<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
+        let sums = add_words(loaded(states), &padded(messages));
         store(states, &sums);
     }
     assert!(has_avx512());
@@ -64,18 +58,22 @@ pub(super) fn add_short_with_avx512<M: ShortMessages>(states: &mut States, messa
 }
 
 // What `_mm512_ternarylogic_epi32` makes of each bit of b, c and d, as RFC 1321 names the functions.
-const F: i32 = 0xCA;
-const G: i32 = 0xE4;
-const H: i32 = 0x96;
-const I: i32 = 0x39;
+const MIX_F: i32 = 0xCA;
+const MIX_G: i32 = 0xE4;
+const MIX_H: i32 = 0x96;
+const MIX_I: i32 = 0x39;
 
 #[target_feature(enable = "avx512f")]
-fn add_blocks(states: &mut States, blocks: &Blocks<'_>) {
+fn add_blocks<const G: usize>(states: &mut States<G>, blocks: &Blocks<'_, G>) {
     let mut sums = loaded(states);
-    let (groups, _) = blocks.as_chunks::<GROUP>();
-    for number in 0..blocks[0].len() {
-        // Written out for both groups: a closure does not have the instructions of the function around it.
-        let words = [transpose(&load(&groups[0], number)), transpose(&load(&groups[1], number))];
+    let mut words = [[[0; GROUP]; 16]; G];
+    for number in 0..blocks[0][0].len() {
+        for (words, blocks) in words.iter_mut().zip(blocks) {
+            for (words, vector) in words.iter_mut().zip(transpose(&load(blocks, number))) {
+                // SAFETY: sixteen words are 64 bytes.
+                unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) }
+            }
+        }
         sums = add_words(sums, &words);
     }
     store(states, &sums);
@@ -83,11 +81,11 @@ fn add_blocks(states: &mut States, blocks: &Blocks<'_>) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add_words(mut sums: Sums, words: &[[__m512i; 16]; GROUPS]) -> Sums {
-    let after = round::<F, 7, 12, 17, 22>(sums, words, &SINES[..16], (1, 0));
-    let after = round::<G, 5, 9, 14, 20>(after, words, &SINES[16..32], (5, 1));
-    let after = round::<H, 4, 11, 16, 23>(after, words, &SINES[32..48], (3, 5));
-    let after = round::<I, 6, 10, 15, 21>(after, words, &SINES[48..], (7, 0));
+fn add_words<const G: usize>(mut sums: Sums<G>, words: &[[Words; 16]; G]) -> Sums<G> {
+    let after = round::<G, MIX_F, 7, 12, 17, 22>(sums, words, &SINES[..16], (1, 0));
+    let after = round::<G, MIX_G, 5, 9, 14, 20>(after, words, &SINES[16..32], (5, 1));
+    let after = round::<G, MIX_H, 4, 11, 16, 23>(after, words, &SINES[32..48], (3, 5));
+    let after = round::<G, MIX_I, 6, 10, 15, 21>(after, words, &SINES[48..], (7, 0));
     for (sum, after) in sums.as_flattened_mut().iter_mut().zip(after.as_flattened()) {
         *sum = _mm512_add_epi32(*sum, *after);
     }
@@ -95,12 +93,12 @@ fn add_words(mut sums: Sums, words: &[[__m512i; 16]; GROUPS]) -> Sums {
 }
 
 /// The states in vectors.
-type Sums = [[__m512i; 4]; GROUPS];
+type Sums<const G: usize> = [[__m512i; 4]; G];
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn loaded(states: &States) -> Sums {
-    let mut sums = [[_mm512_setzero_si512(); 4]; GROUPS];
+fn loaded<const G: usize>(states: &States<G>) -> Sums<G> {
+    let mut sums = [[_mm512_setzero_si512(); 4]; G];
     for (sum, words) in sums.as_flattened_mut().iter_mut().zip(states.as_flattened()) {
         // SAFETY: sixteen words are 64 bytes.
         *sum = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
@@ -110,7 +108,7 @@ fn loaded(states: &States) -> Sums {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(states: &mut States, sums: &Sums) {
+fn store<const G: usize>(states: &mut States<G>, sums: &Sums<G>) {
     for (words, sum) in states.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
         // SAFETY: sixteen words are 64 bytes.
         unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), *sum) }
@@ -164,47 +162,75 @@ fn transpose(blocks: &[__m512i; GROUP]) -> [__m512i; 16] {
 /// See `super::round`. The groups take turns, so that the steps of one fill the waits of the other.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn round<const MIX: i32, const S0: i32, const S1: i32, const S2: i32, const S3: i32>(
-    mut states: Sums,
-    words: &[[__m512i; 16]; GROUPS],
+fn round<const G: usize, const MIX: i32, const S0: i32, const S1: i32, const S2: i32, const S3: i32>(
+    mut states: Sums<G>,
+    words: &[[Words; 16]; G],
     sines: &[u32],
     (times, plus): (usize, usize),
-) -> Sums {
+) -> Sums<G> {
     let word = |step: usize| (times * step + plus) % 16;
     for step in (0..16).step_by(4) {
-        turn::<MIX, S0>(&mut states, [0, 1, 2, 3], words, word(step), sines[step]);
-        turn::<MIX, S1>(&mut states, [3, 0, 1, 2], words, word(step + 1), sines[step + 1]);
-        turn::<MIX, S2>(&mut states, [2, 3, 0, 1], words, word(step + 2), sines[step + 2]);
-        turn::<MIX, S3>(&mut states, [1, 2, 3, 0], words, word(step + 3), sines[step + 3]);
+        turn::<G, MIX, S0>(&mut states, [0, 1, 2, 3], words, word(step), sines[step]);
+        turn::<G, MIX, S1>(&mut states, [3, 0, 1, 2], words, word(step + 1), sines[step + 1]);
+        turn::<G, MIX, S2>(&mut states, [2, 3, 0, 1], words, word(step + 2), sines[step + 2]);
+        turn::<G, MIX, S3>(&mut states, [1, 2, 3, 0], words, word(step + 3), sines[step + 3]);
     }
     states
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn turn<const MIX: i32, const SHIFT: i32>(
-    states: &mut Sums,
+fn turn<const G: usize, const MIX: i32, const SHIFT: i32>(
+    states: &mut Sums<G>,
     [a, b, c, d]: [usize; 4],
-    words: &[[__m512i; 16]; GROUPS],
+    words: &[[Words; 16]; G],
     word: usize,
     sine: u32,
 ) {
     let sine = _mm512_set1_epi32(sine.cast_signed());
-    let mut next = [sine; GROUPS];
+    let mut next = [sine; G];
     for ((next, state), words) in next.iter_mut().zip(states.iter()).zip(words) {
-        let sum = _mm512_add_epi32(_mm512_add_epi32(state[a], words[word]), sine);
+        // SAFETY: sixteen words are 64 bytes.
+        let word = unsafe { _mm512_loadu_si512(words[word].as_ptr().cast()) };
+        let sum = _mm512_add_epi32(_mm512_add_epi32(state[a], word), sine);
         let sum = _mm512_add_epi32(sum, _mm512_ternarylogic_epi32::<MIX>(state[b], state[c], state[d]));
         *next = _mm512_add_epi32(state[b], _mm512_rol_epi32::<SHIFT>(sum));
     }
-    let [mut first, mut second] = next;
-    // Not an instruction, but a place that both groups must have come to: the compiler would do the steps of
-    // one after those of the other, to keep more in registers, and each would wait for the one before (10 ns
-    // a block rather than 4.3).
-    // SAFETY: it does nothing.
-    unsafe {
-        std::arch::asm!("/* {0} {1} */", inout(zmm_reg) first, inout(zmm_reg) second,
-            options(pure, nomem, nostack, preserves_flags));
+    meet(&mut next);
+    for (state, next) in states.iter_mut().zip(next) {
+        state[a] = next;
     }
-    states[0][a] = first;
-    states[1][a] = second;
+}
+
+/// Not an instruction, but a place that all groups must have come to: the compiler would do the steps of one after
+/// those of the other, to keep more in registers, and each would wait for the one before (10 ns a block rather than
+/// 4.6).
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn meet<const G: usize>(next: &mut [__m512i; G]) {
+    let (fours, rest) = next.as_chunks_mut::<4>();
+    for [first, second, third, fourth] in fours {
+        // SAFETY: it does nothing.
+        unsafe {
+            std::arch::asm!(
+                "/* {0} {1} {2} {3} */",
+                inout(zmm_reg) * first,
+                inout(zmm_reg) * second,
+                inout(zmm_reg) * third,
+                inout(zmm_reg) * fourth,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+    }
+    if let [first, second] = rest {
+        // SAFETY: it does nothing.
+        unsafe {
+            std::arch::asm!(
+                "/* {0} {1} */",
+                inout(zmm_reg) * first,
+                inout(zmm_reg) * second,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+    }
 }
