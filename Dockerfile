@@ -1,5 +1,6 @@
 # tickgen alone in an image: static, without a shell. For amd64 and arm64 (docker build --platform linux/arm64), on
-# either: compilers run on the machine's own processor, as emulated they take hours.
+# either: compilers run on the machine's own processor, as emulated they take hours. Built by BuildKit (Docker 23 or newer,
+# or DOCKER_BUILDKIT=1) or buildah.
 # A change of src/ builds tickgen only; the dependencies are a layer of their own.
 ARG BUILDER=docker.io/library/rust:1.95-bookworm
 
@@ -7,12 +8,16 @@ FROM --platform=$BUILDPLATFORM ${BUILDER} AS build
 WORKDIR /build
 ARG TARGETARCH
 # What is compiled for, kept in a file; compiler and library for it, unless the base has them.
-RUN case "$TARGETARCH" in amd64) cpu=x86_64 ;; arm64) cpu=aarch64 ;; *) echo "no image for $TARGETARCH" >&2; exit 1 ;; esac \
+# hadolint ignore=DL3008
+RUN case "$TARGETARCH" in \
+        amd64) cpu=x86_64 package=x86-64 ;; \
+        arm64) cpu=aarch64 package=aarch64 ;; \
+        *) echo "no image for $TARGETARCH" >&2; exit 1 ;; \
+    esac \
     && echo "$cpu-unknown-linux-gnu" >/target \
     && if ! command -v "$cpu-linux-gnu-gcc"; then \
         apt-get update \
-        && apt-get install --yes --no-install-recommends \
-            "gcc-$(echo "$cpu" | tr _ -)-linux-gnu" "libc6-dev-$TARGETARCH-cross" \
+        && apt-get install --yes --no-install-recommends "gcc-$package-linux-gnu" "libc6-dev-$TARGETARCH-cross" \
         && rm -rf /var/lib/apt/lists/*; \
     fi \
     && if ! [ -d "$(rustc --print target-libdir --target "$(cat /target)")" ]; then rustup target add "$(cat /target)"; fi

@@ -11,7 +11,7 @@
 /// Something to compute.
 pub(crate) trait Wide {
     /// What comes of it.
-    type Result: ?Sized;
+    type Result;
 
     /// Computes it, into a place that is there: results of thousands of bytes are not carried about. To be inlined, with
     /// all that it calls: it is compiled anew for each width.

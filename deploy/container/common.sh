@@ -1,20 +1,22 @@
 # Sourced by the scripts beside it: podman and buildah without a daemon, without systemd and without a registry. Base
-# images are made here (debootstrap, this machine's Rust and certificates). Needs root, and on Debian 12:
-# apt-get install buildah podman runc catatonit netavark iptables debootstrap qemu-user-static
+# images are made here (debootstrap, this machine's rustup and certificates). Needs root, a Rust by rustup, and on Debian 12:
+# apt-get install buildah podman runc catatonit netavark iptables debootstrap curl iproute2 python3
+# Images and layers, some 6 GB, stay for the next time; `rm -rf /var/lib/tickgen-containers` ends that.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-for tool in buildah podman runc iptables debootstrap; do
-    command -v "$tool" >/dev/null || { echo "$0: $tool is missing; what to install is in deploy/container/common.sh" >&2; exit 2; }
+for tool in buildah podman runc iptables debootstrap rustup git curl ss python3 "$@"; do
+    command -v "$tool" >/dev/null || { echo "$0: $tool is missing; what to install is at its top" >&2; exit 2; }
 done
 
+processor=$(dpkg --print-architecture)
 work=$(mktemp -d)
-# Read by whatever starts podman, podman-compose too. Images are kept where root's podman keeps them.
+# Read by whatever starts podman, podman-compose too.
 export CONTAINERS_STORAGE_CONF=$work/storage.conf CONTAINERS_CONF=$work/containers.conf
 cat >"$CONTAINERS_STORAGE_CONF" <<'CONF'
 [storage]
-driver = "vfs"
-graphroot = "/var/lib/containers/storage"
-runroot = "/run/containers/storage"
+driver = "overlay"
+graphroot = "/var/lib/tickgen-containers"
+runroot = "/run/tickgen-containers"
 CONF
 cat >"$CONTAINERS_CONF" <<'CONF'
 [containers]
@@ -23,6 +25,8 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+[network]
+network_config_dir = "/var/lib/tickgen-containers/networks"
 CONF
 
 say() { printf '%4s s  %s\n' "$SECONDS" "$1"; }
@@ -35,30 +39,33 @@ wait_for() {
     fail "waited in vain for: $*"
 }
 
-# The base that the Dockerfile builds in, localhost/tickgen-builder:PROCESSOR: this machine's, with compilers for both
-# processors. Buildah 1.28 looks for a local base of the image's processor, whatever the Dockerfile's FROM says: what is
-# tagged arm64 is the same.
+# The base that the Dockerfile builds in, localhost/tickgen-builder:PROCESSOR: Debian with this machine's Rust, laid out as
+# in docker.io/library/rust. Buildah 1.28 looks for a local base of the image's processor, whatever the Dockerfile's FROM
+# says: what is tagged with the other processor is the same.
 make_builder() {
     podman image exists "localhost/tickgen-builder:$1" && return
-    local root=$work/builder rust processor
-    debootstrap --variant=minbase \
-        --include=gcc,libc6-dev,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross,ca-certificates \
-        bookworm "$root" >"$work/log" 2>&1 || { tail "$work/log" >&2; fail "debootstrap"; }
+    local root=$work/builder toolchain tag
+    debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates bookworm "$root" >"$work/log" 2>&1 ||
+        { tail "$work/log" >&2; fail "debootstrap"; }
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-    rustup --quiet target add aarch64-unknown-linux-gnu
-    rust=$(rustc --print sysroot)
-    mkdir -p "$root/usr/local/rust"
-    tar -C "$rust" --exclude=./share --exclude=./lib/rustlib/src -c . | tar -C "$root/usr/local/rust" -x
-    for processor in amd64 arm64; do
-        tar -C "$root" -c . | podman import --quiet --arch "$processor" \
-            --change 'ENV PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-            - "localhost/tickgen-builder:$processor" >/dev/null
+    toolchain=$(rustc --print sysroot)
+    mkdir -p "$root/usr/local/cargo/bin" "$root/usr/local/rustup/toolchains"
+    cp --dereference "$(command -v rustup)" "$root/usr/local/cargo/bin/rustup"
+    for tag in cargo rustc; do ln -s rustup "$root/usr/local/cargo/bin/$tag"; done
+    cp "$(rustup show home)/settings.toml" "$root/usr/local/rustup/"
+    tar -C "$(dirname "$toolchain")" --exclude=./*/share -c "./$(basename "$toolchain")" |
+        tar -C "$root/usr/local/rustup/toolchains" -x
+    for tag in amd64 arm64; do
+        tar -C "$root" -c . | podman import --quiet --arch "$tag" \
+            --change 'ENV RUSTUP_HOME=/usr/local/rustup' --change 'ENV CARGO_HOME=/usr/local/cargo' \
+            --change 'ENV PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+            - "localhost/tickgen-builder:$tag" >/dev/null
     done
     rm -rf "$root"
     say "base image made"
 }
 
-# The image for a processor (amd64, arm64), as localhost/tickgen:PROCESSOR. On 2 cores 10 minutes, as everything is
+# The image for a processor (amd64, arm64), as localhost/tickgen:PROCESSOR. On 2 cores 8 minutes, as everything is
 # compiled; again, with the layers of then, 90 s.
 build_image() {
     make_builder "$1"

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn every_six_bits_are_their_character() {
         for shift in 0..64 {
-            let data: Vec<u8> = (0..48_u32).map(|at| (at * 5 + shift * 7) as u8).collect();
+            let data: Vec<u8> = (0..48_u32).map(|at| (at * 5 + shift * 7).to_le_bytes()[0]).collect();
             assert_is_standard(b"", &data);
         }
     }

@@ -38,14 +38,13 @@ where
         SdkError::DispatchFailure(_) => Kind::ConnectionCut,
         _ => by_status(error.code(), status),
     };
-    let said = said(error, kind, status);
-    let advice = if without_credentials(error) {
-        Some(NO_CREDENTIALS.to_owned())
+    let (said, advice) = if without_credentials(error) {
+        (format!("no credentials: {}", last(error)), Some(NO_CREDENTIALS.to_owned()))
     } else {
-        error.code().and_then(advice)
+        (said(error, kind, status), error.code().and_then(advice))
     };
     let text = match advice {
-        Some(advice) => format!("{said}. {advice}"),
+        Some(advice) => format!("{}. {advice}", said.trim_end_matches('.')),
         None => said,
     };
     RequestError { kind, text }
@@ -132,8 +131,13 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-const NO_CREDENTIALS: &str = "No credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose \
-     a --profile, or give the machine a role.";
+/// The cause itself.
+fn last(error: &(dyn Error + 'static)) -> String {
+    std::iter::successors(Some(error), |e| (*e).source()).last().unwrap_or(error).to_string()
+}
+
+const NO_CREDENTIALS: &str =
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose a --profile, or give the machine a role.";
 
 /// What a person can do about an error that no retry mends.
 fn advice(code: Option<&str>) -> Option<&'static str> {
@@ -220,6 +224,17 @@ mod tests {
         ] {
             assert!(advice(Some(code)).is_some(), "{code}");
         }
+    }
+
+    #[test]
+    fn credentials_that_are_missing_are_no_error_of_the_service() {
+        use aws_smithy_runtime_api::client::result::ConnectorError;
+        let refused = CredentialsError::provider_error("IMDS is disabled or has no role.");
+        let error: SdkError<aws_sdk_kinesis::operation::put_records::PutRecordsError> =
+            SdkError::dispatch_failure(ConnectorError::other(refused.into(), None));
+        let RequestError { kind, text } = classify(&error);
+        assert_eq!(kind, Kind::NotSent);
+        assert_eq!(text, format!("no credentials: IMDS is disabled or has no role. {NO_CREDENTIALS}"));
     }
 
     #[test]

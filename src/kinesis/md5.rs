@@ -17,7 +17,7 @@ pub const LANES: usize = GROUPS * GROUP;
 /// Groups that take turns.
 const GROUPS: usize = 4;
 
-/// Groups that take turns where there are fewer messages: they take as long as one.
+/// Groups that take turns where there are fewer messages: with AVX-512 they take as long as one.
 const FEW_GROUPS: usize = 2;
 
 /// Messages of a group.
@@ -175,29 +175,34 @@ impl ShortDigests {
     }
 }
 
-/// The digests of short messages.
+/// The digests of the first `count` short messages; those of others are of no meaning.
 #[must_use]
-pub fn short_digests<M: ShortMessages>(messages: &M) -> ShortDigests {
-    let mut states = start();
+pub fn short_digests<M: ShortMessages>(messages: &M, count: usize) -> ShortDigests {
+    let mut states = start::<GROUPS>();
+    match states.first_chunk_mut::<FEW_GROUPS>() {
+        Some(few) if count <= FEW_GROUPS * GROUP => add_short_fastest(few, messages),
+        _ => add_short_fastest(&mut states, messages),
+    }
+    ShortDigests(states)
+}
+
+fn add_short_fastest<M: ShortMessages, const G: usize>(states: &mut States<G>, messages: &M) {
     #[cfg(target_arch = "x86_64")]
     {
         if x86::has_avx512() {
-            x86::add_short_with_avx512(&mut states, messages);
-            return ShortDigests(states);
+            return x86::add_short_with_avx512(states, messages);
         }
         if is_x86_feature_detected!("avx2") {
-            x86::add_short_with_avx2(&mut states, messages);
-            return ShortDigests(states);
+            return x86::add_short_with_avx2(states, messages);
         }
     }
-    add_short(&mut states, messages);
-    ShortDigests(states)
+    add_short(states, messages);
 }
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "see `compress`")]
-fn add_short<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
-    for (state, words) in states.iter_mut().zip(&padded(messages)) {
+fn add_short<M: ShortMessages, const G: usize>(states: &mut States<G>, messages: &M) {
+    for (state, words) in states.iter_mut().zip(&padded::<M, G>(messages)) {
         compress_words(state, words);
     }
 }
@@ -206,9 +211,9 @@ fn add_short<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "see `compress`")]
 #[expect(clippy::cast_possible_truncation, reason = "below 56")]
-fn padded<M: ShortMessages>(messages: &M) -> [[Words; 16]; GROUPS] {
+fn padded<M: ShortMessages, const G: usize>(messages: &M) -> [[Words; 16]; G] {
     const { assert!(M::LEN < 56, "the padding needs a byte, the length eight") };
-    let mut padded = [[[0; GROUP]; 16]; GROUPS];
+    let mut padded = [[[0; GROUP]; 16]; G];
     for (group, padded) in padded.iter_mut().enumerate() {
         for place in 0..GROUP {
             let mut words = messages.words(group * GROUP + place);
@@ -399,7 +404,9 @@ mod tests {
     fn assert_digests<const LEN: usize>(messages: &[[u8; LEN]; LANES]) {
         let mut any = start();
         add_short(&mut any, messages);
-        let mut ways = vec![short_digests(messages), ShortDigests(any)];
+        let mut ways = vec![short_digests(messages, LANES), ShortDigests(any)];
+        let [all, few] = [LANES, FEW_GROUPS * GROUP].map(|count| short_digests(messages, count));
+        assert!((0..FEW_GROUPS * GROUP).all(|lane| few.whole(lane) == all.whole(lane)));
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             let mut narrow = start();

@@ -190,14 +190,19 @@ impl Keys {
     }
 
     /// The keys of [`LANES`] records, each of which has its own.
-    pub(super) fn unique(&self, numbers: [u64; LANES], keys: &mut OwnKeys) {
+    pub(super) fn unique(&self, numbers: &[u64; LANES], keys: &mut OwnKeys) {
         widest(&Unique { draws: self.draws, numbers }, &mut keys.texts);
         keys.len = UNIQUE_LEN;
     }
 
-    /// The places in `map` of records with keys of their own.
-    pub(super) fn unique_places(&self, numbers: [u64; LANES], map: &ShardMap) -> [usize; LANES] {
-        map.route_all(&short_digests(&Unique { draws: self.draws, numbers }))
+    /// The places in `map` of the first `count` of records with keys of their own.
+    pub(super) fn unique_places(
+        &self,
+        numbers: &[u64; LANES],
+        count: usize,
+        map: &ShardMap,
+    ) -> [usize; LANES] {
+        map.route_all(&short_digests(&Unique { draws: self.draws, numbers }, count))
     }
 
     /// The share of the records that each shard of `map` is expected to take; they sum to 1.
@@ -255,24 +260,24 @@ fn unique_key(bits: u64) -> [u8; UNIQUE_LEN] {
 }
 
 /// The keys of records that have each their own.
-struct Unique {
+struct Unique<'a> {
     draws: Draws,
-    numbers: [u64; LANES],
+    numbers: &'a [u64; LANES],
 }
 
-impl Wide for Unique {
+impl Wide for Unique<'_> {
     type Result = [[u8; OWN_KEY_ROOM]; LANES];
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "see `Wide`")]
     fn compute(&self, keys: &mut Self::Result) {
-        for (key, n) in keys.iter_mut().zip(self.numbers) {
+        for (key, n) in keys.iter_mut().zip(*self.numbers) {
             key[..UNIQUE_LEN].copy_from_slice(&unique_key(self.draws.bits(n)));
         }
     }
 }
 
-impl ShortMessages for Unique {
+impl ShortMessages for Unique<'_> {
     const LEN: usize = UNIQUE_LEN;
 
     #[inline(always)]
@@ -318,7 +323,7 @@ mod tests {
                 let lane = usize::try_from(n % LANES as u64).unwrap();
                 let mut numbers = [n + 1; LANES];
                 numbers[lane] = n;
-                assert_eq!(place, keys.unique_places(numbers, &map)[lane]);
+                assert_eq!(place, keys.unique_places(&numbers, LANES, &map)[lane]);
             }
             load[place] += 1;
         }

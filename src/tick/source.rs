@@ -221,9 +221,10 @@ impl Source {
             *lane = *record;
         }
         if self.stamps == StampPlace::Key {
-            return map.route_all(&short_digests(&Stamps { stamper: self.stamper, records: lanes }));
+            return map
+                .route_all(&short_digests(&Stamps { stamper: self.stamper, records: lanes }, records.len()));
         }
-        self.keys.unique_places(lanes.map(|(n, _)| n), map)
+        self.keys.unique_places(&lanes.map(|(n, _)| n), records.len(), map)
     }
 
     /// The share of the records that each shard of `map` is expected to take, in the order of its
@@ -274,7 +275,7 @@ impl Source {
             widest(&Stamps { stamper: self.stamper, records: lanes }, &mut keys.texts);
             keys.len = Stamp::LEN;
         } else {
-            self.keys.unique(lanes.map(|(n, _)| n), keys);
+            self.keys.unique(&lanes.map(|(n, _)| n), keys);
         }
         true
     }

@@ -1,5 +1,6 @@
 //! dashboards/compose.yaml: its parts are held together by what they say, and the flags of its tickgen by running them;
-//! deploy/container/compose starts the whole, where there are containers. `.ci/peers` installs the schema, and Python with a reader of YAML.
+//! deploy/container/compose starts the whole, where there are containers. `.ci/peers` installs the schema, and Python with
+//! a reader of YAML.
 #![cfg(feature = "embedded")]
 
 use crate::harness::{finished, free_port, peers, repository_file, signal, start};

@@ -182,7 +182,7 @@ function heatmap(box, { panel, series }, range) {
     (value === null ? null : Math.max(value - (n > 0 ? rising[n - 1].values[at] ?? 0 : 0), 0))));
   const most = Math.max(...counts.flat());
   const colours = panel.options.color.scheme;
-  const shares = counts.map((row) => row.map((value) => (value === null || value < 0.5 ? null : Math.sqrt(value / most))));
+  const shares = counts.map((row) => row.map((value) => (value === null || value <= 0 ? null : Math.sqrt(value / most))));
   const { unit } = panel.options.yAxis;
   const names = rising.map((one) => (bound(one) === Infinity ? '+Inf' : written(bound(one), unit)));
   scale(box, colours, '0', written(most, panel.options.cellValues.unit));

@@ -1,6 +1,6 @@
 #![expect(unsafe_code, reason = "instructions may be used where the processor was asked for them")]
 
-use super::{Blocks, GROUP, GROUPS, SINES, ShortMessages, States, Words, add_short, compress, padded};
+use super::{Blocks, GROUP, SINES, ShortMessages, States, Words, add_short, compress, padded};
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_loadu_si512, _mm512_rol_epi32, _mm512_set1_epi32, _mm512_setzero_si512,
     _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32,
@@ -19,9 +19,9 @@ pub(super) fn with_avx2<const G: usize>(states: &mut States<G>, blocks: &Blocks<
 }
 
 /// See [`add_short`].
-pub(super) fn add_short_with_avx2<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
+pub(super) fn add_short_with_avx2<M: ShortMessages, const G: usize>(states: &mut States<G>, messages: &M) {
     #[target_feature(enable = "avx2")]
-    fn compiled<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
+    fn compiled<M: ShortMessages, const G: usize>(states: &mut States<G>, messages: &M) {
         add_short(states, messages);
     }
     assert!(is_x86_feature_detected!("avx2"));
@@ -46,9 +46,9 @@ pub(super) fn with_avx512<const G: usize>(states: &mut States<G>, blocks: &Block
 }
 
 /// See [`add_short`].
-pub(super) fn add_short_with_avx512<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
+pub(super) fn add_short_with_avx512<M: ShortMessages, const G: usize>(states: &mut States<G>, messages: &M) {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw")]
-    fn compiled<M: ShortMessages>(states: &mut States<GROUPS>, messages: &M) {
+    fn compiled<M: ShortMessages, const G: usize>(states: &mut States<G>, messages: &M) {
         let sums = add_words(loaded(states), &padded(messages));
         store(states, &sums);
     }
