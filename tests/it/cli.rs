@@ -135,7 +135,8 @@ fn missing_credentials_are_told_with_what_to_do() {
     command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("HOME", "/nowhere");
     let (code, _, stderr) = finished(&command.output().unwrap());
     assert_eq!(code, 1, "{stderr}");
-    assert!(stderr.contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{stderr}");
+    assert!(stderr.contains("no credentials: "), "{stderr}");
+    assert!(stderr.contains(". Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{stderr}");
 }
 
 #[test]
