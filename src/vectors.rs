@@ -1,7 +1,7 @@
 //! Arithmetic on many numbers at once, in the widest vectors that the processor has.
 //!
 //! What is computed is plain code, a loop over numbers whose steps do not depend on each other; it is compiled once
-//! for each width, and which of these runs is chosen when it is called.
+//! for each width, and which of these runs is chosen when it is called. And memory is asked for ahead ([`prefetch`]).
 
 #![cfg_attr(
     target_arch = "x86_64",

@@ -6,12 +6,10 @@
     target_arch = "x86_64",
     expect(unsafe_code, reason = "instructions may be used where the processor was asked for them")
 )]
+#[inline]
 pub(super) fn append(data: &[u8], out: &mut Vec<u8>) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vbmi")
-    {
+    if is_x86_feature_detected!("avx512vbmi") {
         // SAFETY: the processor was asked for them.
         unsafe { x86::append(data, out) }
         return;
@@ -48,7 +46,8 @@ mod x86 {
     /// From which bit on each character of eight is: of 64 bits that hold six bytes in [`ORDER`].
     const BITS: [u8; 8] = [10, 4, 22, 16, 42, 36, 54, 48];
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    // Which has avx512f and avx512bw in it.
+    #[target_feature(enable = "avx512vbmi")]
     #[expect(unsafe_code, reason = "loads and stores of whole vectors, each in bounds as said there")]
     pub(super) fn append(data: &[u8], out: &mut Vec<u8>) {
         // SAFETY: both are 64 bytes.

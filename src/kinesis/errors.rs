@@ -39,7 +39,8 @@ where
         _ => by_status(error.code(), status),
     };
     let (said, advice) = if without_credentials(error) {
-        (format!("no credentials: {}", last(error)), Some(NO_CREDENTIALS.to_owned()))
+        let cause = causes(error).last().map(ToString::to_string).unwrap_or_default();
+        (format!("no credentials: {cause}"), Some(NO_CREDENTIALS.to_owned()))
     } else {
         (said(error, kind, status), error.code().and_then(advice))
     };
@@ -84,8 +85,7 @@ fn is_throttle(code: &str) -> bool {
 /// Whether the request certainly failed before a byte of it was sent: the name did not resolve, no
 /// connection came about, or there were no credentials to sign it with.
 fn before_sending(error: &(dyn Error + 'static)) -> bool {
-    let mut chain = std::iter::successors(Some(error), |e| (*e).source());
-    chain.any(|e| {
+    causes(error).any(|e| {
         let io = e.downcast_ref::<std::io::Error>().is_some_and(|io| {
             matches!(
                 io.kind(),
@@ -100,7 +100,7 @@ fn before_sending(error: &(dyn Error + 'static)) -> bool {
 
 /// Whether there were no credentials to sign the request with.
 fn without_credentials(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |e| (*e).source()).any(<dyn Error>::is::<CredentialsError>)
+    causes(error).any(<dyn Error>::is::<CredentialsError>)
 }
 
 /// What the service said, or what kept it from saying anything.
@@ -121,8 +121,7 @@ where
 
 /// The cause at the bottom of the chain: the SDK's own wrappers ("dispatch failure") say little.
 fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut texts: Vec<String> =
-        std::iter::successors(Some(error), |e| (*e).source()).map(ToString::to_string).collect();
+    let mut texts: Vec<String> = causes(error).map(ToString::to_string).collect();
     texts.dedup();
     match texts.len() {
         0 => DisplayErrorContext(error).to_string(),
@@ -131,9 +130,9 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     }
 }
 
-/// The cause itself.
-fn last(error: &(dyn Error + 'static)) -> String {
-    std::iter::successors(Some(error), |e| (*e).source()).last().unwrap_or(error).to_string()
+/// An error, its cause, the cause of that, and so on.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |e| (*e).source())
 }
 
 const NO_CREDENTIALS: &str =

@@ -147,8 +147,8 @@ impl ShardMap {
         std::array::from_fn(|lane| self.route_by(digests.high(lane), || digests.whole(lane)))
     }
 
-    /// By the highest bits alone, if they tell: without a guess, as every other key is of the shard that begins in
-    /// between.
+    /// By the highest bits alone, if they tell; of two shards by a comparison, as a branch would go wrong for half of the
+    /// keys.
     #[inline]
     fn route_by(&self, high: u32, hash_key: impl FnOnce() -> u128) -> usize {
         let start = self.starts[(high >> (u32::BITS - self.bits)) as usize];

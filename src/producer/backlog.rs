@@ -1,4 +1,4 @@
-use super::shard_limit::{LimitInUse, LimitsInUse};
+use super::shard_limit::LimitedShards;
 use super::{Limits, Packing, Record, RetryPolicy};
 use crate::kinesis::md5::LANES;
 use crate::kinesis::{Shard, ShardId, ShardMap};
@@ -6,7 +6,7 @@ use crate::load::Nanos;
 use crate::tick::Source;
 use crate::vectors::prefetch;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 
 /// Records that wait for their shard, and the order in which shards are served.
 ///
@@ -17,9 +17,8 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 pub struct Backlog {
     // One slot for every shard seen in the run; a closed shard's slot stays, empty.
     slots: Vec<Slot>,
-    shards: Vec<Shard>,
-    shard_limits: Vec<Option<LimitInUse>>,
-    slot_of: HashMap<ShardId, u32>,
+    // Of each slot.
+    shards: LimitedShards,
     // The slots of the open shards, in the order of the map.
     open: Vec<u32>,
     map: ShardMap,
@@ -28,13 +27,11 @@ pub struct Backlog {
     lingering: VecDeque<(Nanos, u32)>,
     records: u64,
     packing: Packing,
-    limits: LimitsInUse,
     retry: RetryPolicy,
     hurry: bool,
 }
 
-/// What every record of its shard touches, in one line of the cache: of 1,000 shards 64 KB, where with all that is known
-/// of a shard it was four times as much.
+/// What every record of its shard touches, in one line of the cache.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Slot {
@@ -76,9 +73,7 @@ impl Backlog {
     pub fn new(map: ShardMap, packing: Packing, limits: Limits, retry: RetryPolicy) -> Self {
         let mut backlog = Self {
             slots: Vec::new(),
-            shards: Vec::new(),
-            shard_limits: Vec::new(),
-            slot_of: HashMap::new(),
+            shards: LimitedShards::new(limits),
             open: Vec::new(),
             map: map.clone(),
             ready: VecDeque::new(),
@@ -86,7 +81,6 @@ impl Backlog {
             lingering: VecDeque::new(),
             records: 0,
             packing,
-            limits: LimitsInUse::new(limits),
             retry,
             hurry: false,
         };
@@ -109,7 +103,7 @@ impl Backlog {
     /// The shard of a slot.
     #[must_use]
     pub fn shard(&self, slot: u32) -> &Shard {
-        &self.shards[slot as usize]
+        self.shards.shard(slot)
     }
 
     /// The map of the open shards.
@@ -154,14 +148,14 @@ impl Backlog {
             slot.records.push_front(record);
         } else {
             slot.records.push_back(record);
-            // With 1,000 shards it is a thousand records until this queue's next one, and its place out of the cache.
-            if let Some(last) = slot.records.back() {
-                prefetch(std::ptr::from_ref(last).wrapping_add(1 + LINE));
-            }
         }
         self.records += 1;
         if slot.state != State::Idle {
             return;
+        }
+        // With 1,000 shards it is a thousand records until the next of this aggregate, and its place out of the cache.
+        if let Some(last) = slot.records.back() {
+            prefetch(std::ptr::from_ref(last).wrapping_add(1 + LINE));
         }
         // Where others wait for their aggregate to fill, so does this.
         let lingers = slot.records.len() > 1;
@@ -201,7 +195,7 @@ impl Backlog {
             self.expire_head(index, now, expired);
             let slot = &mut self.slots[index as usize];
             let (count, bytes) =
-                self.packing.next_entry(self.shards[index as usize].first, &slot.records, source);
+                self.packing.next_entry(self.shards.shard(index).first, &slot.records, source);
             if count == 0 {
                 slot.state = State::Idle;
                 self.ready.pop_front();
@@ -211,8 +205,7 @@ impl Backlog {
                 return Taken::NoRoom;
             }
             self.ready.pop_front();
-            let limit = &mut self.shard_limits[index as usize];
-            if let Some(Err(at)) = limit.as_mut().map(|limit| limit.admit(bytes, now)) {
+            if let Err(at) = self.shards.admit(index, bytes, now) {
                 slot.state = State::Blocked;
                 self.blocked.push(Reverse((at, index)));
                 continue;
@@ -282,19 +275,21 @@ impl Backlog {
         }
     }
 
+    /// Notes that a shard took an entry of `bytes` that was sent to another, which was split or merged meanwhile.
+    pub fn misrouted(&mut self, shard: ShardId, bytes: usize, now: Nanos) {
+        self.shards.took(shard, bytes, now);
+    }
+
     /// Notes that the shard of a slot throttled an entry of `bytes`.
     pub fn throttled(&mut self, slot: u32, bytes: usize, now: Nanos) {
-        if let Some(limit) = &mut self.shard_limits[slot as usize] {
-            limit.throttled(bytes, now);
-        }
+        self.shards.throttled(slot, bytes, now);
     }
 
     /// The Kinesis records that the open shards' limits admit in a second at present, by slot; nothing
     /// if there is no limit.
     pub fn limits(&self) -> impl Iterator<Item = (u32, f64)> {
-        let limit =
-            |slot: &u32| self.shard_limits[*slot as usize].as_ref().map(LimitInUse::records_per_second);
-        self.open.iter().filter_map(move |slot| limit(slot).map(|records| (*slot, records)))
+        let limit = |slot: &u32| Some((*slot, self.shards.records_per_second(*slot)?));
+        self.open.iter().filter_map(limit)
     }
 
     /// When [`Backlog::take`] may find an entry that it does not find now.
@@ -366,10 +361,7 @@ impl Backlog {
     /// From now on each shard is limited so. A shard that is held back by its old limit is let go when that
     /// would have.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.limits = LimitsInUse::new(limits);
-        for (limit, shard) in self.shard_limits.iter_mut().zip(&self.shards) {
-            *limit = self.limits.of(shard.id);
-        }
+        self.shards.set_limits(limits);
     }
 
     /// Places the waiting records anew after the stream was resharded. A shard that is still open
@@ -386,12 +378,10 @@ impl Backlog {
     fn open_shards(&mut self, map: ShardMap) {
         self.open.clear();
         for shard in map.shards() {
-            let index = *self.slot_of.entry(shard.id).or_insert_with(|| {
+            let index = self.shards.slot(shard);
+            if index as usize == self.slots.len() {
                 self.slots.push(Slot { records: VecDeque::new(), bytes: 0, since: 0, state: State::Idle });
-                self.shards.push(*shard);
-                self.shard_limits.push(self.limits.of(shard.id));
-                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
-            });
+            }
             self.open.push(index);
         }
         self.map = map;

@@ -2,7 +2,6 @@ use super::Record;
 use super::aggregate::AggregateSize;
 use crate::load::Nanos;
 use crate::tick::Source;
-use crate::vectors::prefetch;
 use std::collections::VecDeque;
 
 /// How user records become entries.
@@ -24,9 +23,6 @@ pub enum Packing {
 /// The partition key of an aggregate; an explicit hash key places it.
 pub(super) const AGGREGATE_KEY: &[u8] = b"a";
 
-/// How many records before its turn the memory of one is asked for.
-const AHEAD: usize = 64;
-
 impl Packing {
     /// How many of `records`, which wait for the shard that begins at `first_hash_key`, the next entry takes,
     /// and its size as Kinesis counts it.
@@ -46,8 +42,6 @@ impl Packing {
         let shares_keys = source.shares_keys();
         let (mut count, mut bytes) = (0, 0);
         for record in records {
-            // It is long ago that they were written: their memory is asked for some before it is their turn.
-            prefetch(std::ptr::from_ref(record).wrapping_add(AHEAD));
             let key = if shares_keys { source.key_index(record.n) } else { None };
             let grown = size.add(key, usize::from(record.key_len), record.payload_len as usize);
             if grown > *full && count > 0 {

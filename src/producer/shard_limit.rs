@@ -1,10 +1,11 @@
 mod adaptive;
 mod limits;
+mod shards;
 mod shared;
 mod window;
 
 pub use limits::Limits;
-pub(super) use limits::{LimitInUse, LimitsInUse};
+pub(super) use shards::LimitedShards;
 pub use shared::SharedLimits;
 
 use crate::kinesis::limits::{SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
@@ -129,6 +130,14 @@ impl ShardLimit {
         }
     }
 
+    /// Notes that the shard took entries of so many bytes in all which it was not asked for: they were sent to a shard
+    /// that was split or merged meanwhile. A limit that adapts is told by what the shard throttles.
+    pub fn took(&mut self, entries: usize, bytes: usize, now: Nanos) {
+        if let Kind::Fixed(limit) = &mut self.0 {
+            limit.took(entries, bytes, now);
+        }
+    }
+
     /// Notes that the shard throttled an entry of `bytes`; `now` is when the answer came.
     pub fn throttled(&mut self, bytes: usize, now: Nanos) {
         if let Kind::Adaptive(limit) = &mut self.0 {
@@ -199,6 +208,16 @@ impl Fixed {
             }
         }
         Ok(())
+    }
+
+    fn took(&mut self, entries: usize, bytes: usize, now: Nanos) {
+        self.clock.set(now);
+        self.records.window.note(entries, now);
+        match &mut self.bytes {
+            // What the burst does not hold is not taken from it: a few entries of one request.
+            ByteLimit::Steady(limiter) => _ = take(limiter, bytes, now),
+            ByteLimit::Window(window) => window.note(bytes, now),
+        }
     }
 }
 

@@ -271,7 +271,7 @@ impl Wide for Unique<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "see `Wide`")]
     fn compute(&self, keys: &mut Self::Result) {
-        for (key, n) in keys.iter_mut().zip(*self.numbers) {
+        for (key, &n) in keys.iter_mut().zip(self.numbers) {
             key[..UNIQUE_LEN].copy_from_slice(&unique_key(self.draws.bits(n)));
         }
     }

@@ -38,7 +38,7 @@ impl Engine {
         for (entry, answer) in request.entries.iter().zip(answers) {
             let own = &request.records[at..][..entry.records as usize];
             match answer {
-                EntryAnswer::Accepted(shard) => self.accepted(*entry, own, *shard),
+                EntryAnswer::Accepted(shard) => self.accepted(*entry, own, *shard, now),
                 EntryAnswer::Rejected(error) => {
                     self.ack(&request.records[acked_from..at], request.sent, now);
                     acked_from = at + own.len();
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Notes that `shard` took an entry of these records.
-    fn accepted(&mut self, entry: Entry, records: &[Record], shard: ShardId) {
+    fn accepted(&mut self, entry: Entry, records: &[Record], shard: ShardId, now: Nanos) {
         self.account.entries.add(EntryOutcome::Accepted, 1);
         self.account.accepted_bytes += u64::from(entry.bytes);
         self.account.billed.add(u64::from(entry.bytes));
@@ -68,6 +68,7 @@ impl Engine {
                 self.account.note(record.intended, |ledger| ledger.misrouted += 1);
             }
             self.map_is_stale = true;
+            self.backlog.misrouted(shard, entry.bytes as usize, now);
             place = self.account.shard(self.stream, shard);
         }
         let shard = &mut self.account.shards[place];

@@ -24,20 +24,20 @@ impl From<Option<ShardQuota>> for Limits {
 
 /// An engine's limits in use.
 #[derive(Debug)]
-pub(in crate::producer) struct LimitsInUse {
+pub(super) struct LimitsInUse {
     limits: Limits,
     // Its place among those that share them.
     place: usize,
 }
 
 impl LimitsInUse {
-    pub(in crate::producer) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let place = if let Limits::Shared(shared) = &limits { shared.join() } else { 0 };
         Self { limits, place }
     }
 
     /// The limit of a shard.
-    pub(in crate::producer) fn of(&self, shard: ShardId) -> Option<LimitInUse> {
+    pub(super) fn of(&self, shard: ShardId) -> Option<LimitInUse> {
         match &self.limits {
             Limits::None => None,
             Limits::Own(quota) => Some(LimitInUse::Own(ShardLimit::new(*quota))),
@@ -48,27 +48,34 @@ impl LimitsInUse {
 
 /// The limit of one shard, an engine's own or its part in one.
 #[derive(Debug)]
-pub(in crate::producer) enum LimitInUse {
+pub(super) enum LimitInUse {
     Own(ShardLimit),
     Shared(Sharer),
 }
 
 impl LimitInUse {
-    pub(in crate::producer) fn admit(&mut self, bytes: usize, now: Nanos) -> Result<(), Nanos> {
+    pub(super) fn admit(&mut self, bytes: usize, now: Nanos) -> Result<(), Nanos> {
         match self {
             Self::Own(limit) => limit.admit(bytes, now),
             Self::Shared(limit) => limit.admit(bytes, now),
         }
     }
 
-    pub(in crate::producer) fn throttled(&mut self, bytes: usize, now: Nanos) {
+    pub(super) fn took(&mut self, entries: usize, bytes: usize, now: Nanos) {
+        match self {
+            Self::Own(limit) => limit.took(entries, bytes, now),
+            Self::Shared(limit) => limit.took(entries, bytes, now),
+        }
+    }
+
+    pub(super) fn throttled(&mut self, bytes: usize, now: Nanos) {
         match self {
             Self::Own(limit) => limit.throttled(bytes, now),
             Self::Shared(limit) => limit.throttled(bytes, now),
         }
     }
 
-    pub(in crate::producer) fn records_per_second(&self) -> f64 {
+    pub(super) fn records_per_second(&self) -> f64 {
         match self {
             Self::Own(limit) => limit.records_per_second(),
             Self::Shared(limit) => limit.records_per_second(),

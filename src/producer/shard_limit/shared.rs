@@ -60,6 +60,12 @@ impl Sharer {
         self.shard.lock().unwrap_or_else(PoisonError::into_inner).admit(self.place, bytes, now)
     }
 
+    pub(super) fn took(&mut self, entries: usize, bytes: usize, now: Nanos) {
+        let mut shard = self.shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = shard.monotone(now);
+        shard.limit.took(entries, bytes, now);
+    }
+
     pub(super) fn throttled(&mut self, bytes: usize, now: Nanos) {
         let mut shard = self.shard.lock().unwrap_or_else(PoisonError::into_inner);
         let now = shard.monotone(now);
