@@ -36,6 +36,9 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 /// How often the size of what is kept is looked at.
 const TRIM_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Records that are read to be deleted at once; nothing is written meanwhile.
+const TRIM_LOT: usize = 200;
+
 /// A running embedded Kinesis; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Embedded {
@@ -86,6 +89,7 @@ impl Embedded {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let order = Order { lock: Arc::default(), fan_out };
+        let trimming = trim(store, Arc::clone(&order.lock), keep_bytes, unread);
         let app = app.layer(DefaultBodyLimit::max(MAX_BODY)).layer(from_fn_with_state(order, in_order));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -93,7 +97,7 @@ impl Embedded {
                 tracing::error!(%error, "the embedded Kinesis ended");
             }
         });
-        tasks.spawn(trim(store, keep_bytes, unread));
+        tasks.spawn(trimming);
         Ok(Self { address, _tasks: tasks })
     }
 
@@ -112,8 +116,10 @@ struct Order {
     fan_out: bool,
 }
 
-/// Keeps reads and writes apart. The store numbers the records of a request first and keeps them
-/// afterwards, so that a reader in between who sees those of a later request would go past them for ever.
+/// Keeps reads and writes apart, for two reasons. The store numbers the records of a request first and keeps them
+/// afterwards, so that a reader in between who sees those of a later request would go past them for ever. And
+/// its reads hold a lock of threads while they wait for one of tasks: a write meanwhile blocks its thread, and once all
+/// threads are blocked there is none for the reader to go on in.
 async fn in_order(
     State(Order { lock: order, fan_out }): State<Order>,
     request: Request,
@@ -121,7 +127,8 @@ async fn in_order(
 ) -> Response {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
     let is = |operation: &str| target.is_some_and(|target| target.ends_with(operation));
-    if is(".GetRecords") || fan_out && is(".PutRecords") {
+    let reads = is(".GetRecords") || is(".GetShardIterator");
+    if reads || fan_out && is(".PutRecords") {
         let _no_writer = order.write().await;
         next.run(request).await
     } else {
@@ -147,12 +154,12 @@ async fn create_stream(store: &Store, shards: u32) -> Result<(), EmbeddedError> 
 }
 
 /// Deletes the oldest records of every shard whenever more than `keep_bytes` are kept.
-async fn trim(store: Store, keep_bytes: u64, unread: Option<ReadMarks>) {
+async fn trim(store: Store, order: Arc<RwLock<()>>, keep_bytes: u64, unread: Option<ReadMarks>) {
     let metrics = store.metrics();
     loop {
         tokio::time::sleep(TRIM_INTERVAL).await;
         while metrics.retained_bytes() > keep_bytes {
-            if trim_quarter(&store, metrics.retained_records(), unread.as_ref()).await == 0 {
+            if trim_quarter(&store, &order, metrics.retained_records(), unread.as_ref()).await == 0 {
                 break;
             }
         }
@@ -161,7 +168,7 @@ async fn trim(store: Store, keep_bytes: u64, unread: Option<ReadMarks>) {
 
 /// Deletes about a quarter of all records, the oldest of each shard, but none that is yet to be read;
 /// tells how many.
-async fn trim_quarter(store: &Store, records: u64, unread: Option<&ReadMarks>) -> usize {
+async fn trim_quarter(store: &Store, order: &RwLock<()>, records: u64, unread: Option<&ReadMarks>) -> usize {
     let Ok(stream) = store.get_stream(STREAM).await else {
         return 0;
     };
@@ -169,21 +176,33 @@ async fn trim_quarter(store: &Store, records: u64, unread: Option<&ReadMarks>) -
     let each = usize::try_from(records).unwrap_or(usize::MAX) / 4 / shards + 1;
     let mut deleted = 0;
     for shard in (0..).take(shards) {
-        let hex = ferrokinesis::sequence::shard_ix_to_hex(shard);
-        // '0' follows '/', so this is every key of the shard.
-        let oldest =
-            store.get_records_range_limited(STREAM, &format!("{hex}/"), &format!("{hex}0"), each).await;
         let mark =
             unread.map(|marks| marks.of(ShardId(u64::try_from(shard).unwrap_or(0))).unwrap_or_default());
-        // Sequence numbers of a shard have one length, so that their texts sort as they do.
-        let may_go = |key: &String| {
-            mark.as_deref().is_none_or(|mark| key.split_once('/').is_some_and(|(_, number)| number <= mark))
-        };
-        let keys: Vec<String> = oldest.into_iter().map(|(key, _)| key).filter(may_go).collect();
-        deleted += keys.len();
-        store.delete_record_keys(STREAM, &keys).await;
+        let mut left = each;
+        while left > 0 {
+            let lot = trim_lot(store, order, shard, left.min(TRIM_LOT), mark.as_deref()).await;
+            deleted += lot;
+            left = if lot < TRIM_LOT { 0 } else { left - lot };
+        }
     }
     deleted
+}
+
+/// Deletes the oldest records of a shard, `most` of them and none past `mark`; tells how many.
+async fn trim_lot(store: &Store, order: &RwLock<()>, shard: i64, most: usize, mark: Option<&str>) -> usize {
+    let hex = ferrokinesis::sequence::shard_ix_to_hex(shard);
+    let oldest = {
+        // See `in_order`.
+        let _no_writer = order.write().await;
+        // '0' follows '/', so this is every key of the shard.
+        store.get_records_range_limited(STREAM, &format!("{hex}/"), &format!("{hex}0"), most).await
+    };
+    // Sequence numbers of a shard have one length, so that their texts sort as they do.
+    let may_go =
+        |key: &String| mark.is_none_or(|mark| key.split_once('/').is_some_and(|(_, number)| number <= mark));
+    let keys: Vec<String> = oldest.into_iter().map(|(key, _)| key).filter(may_go).collect();
+    store.delete_record_keys(STREAM, &keys).await;
+    keys.len()
 }
 
 #[cfg(test)]
@@ -202,7 +221,7 @@ mod tests {
         }
         let metrics = store.metrics();
         assert!(metrics.retained_bytes() > 100_000);
-        let trimmer = trim(store.clone(), 100_000, None);
+        let trimmer = trim(store.clone(), Arc::default(), 100_000, None);
         let done = async {
             while metrics.retained_bytes() > 100_000 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

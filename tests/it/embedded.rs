@@ -1,8 +1,9 @@
 //! Runs of the binary on the embedded Kinesis, and of the library against one that the test can reshard.
 #![cfg(feature = "embedded")]
 
-use crate::harness::{assert_balanced, run};
+use crate::harness::{assert_balanced, finished, run, tickgen};
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 fn count(summary: &Value, name: &str) -> u64 {
     summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {summary:#}"))
@@ -59,6 +60,40 @@ fn records_in_cbor_are_stored_as_they_are() {
     let (_, summary, stderr) = run(&[&crowd[..], &["--drain-timeout", "20s"]].concat());
     assert_balanced(&summary);
     assert!(count(&summary, "throttled_entries") > 0, "{stderr}");
+}
+
+/// On one thread what trims must not wait while it holds what others block on: each of three such runs stopped for ever
+/// when it did.
+#[test]
+fn trimming_beside_writes_needs_no_second_thread() {
+    let mut command = tickgen(&[
+        "--rps",
+        "max",
+        "--aggregate",
+        "--shards",
+        "64",
+        "--embedded-bytes",
+        "1MiB",
+        "--duration",
+        "5s",
+        "--quiet",
+        "--summary",
+        "-",
+    ]);
+    let mut run = command.env("TOKIO_WORKER_THREADS", "1").spawn().expect("the binary starts");
+    let started = Instant::now();
+    while run.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(120) {
+            run.kill().unwrap();
+            panic!("it hangs");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (code, summary, stderr) = finished(&run.wait_with_output().unwrap());
+    assert_eq!(code, 0, "{stderr}");
+    assert_balanced(&summary);
+    // Many times what is kept.
+    assert!(count(&summary, "bytes") > 100 << 20, "{summary:#}");
 }
 
 /// The article's key makes one shard hot: the load waits for it, and is not thrown at it.
