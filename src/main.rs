@@ -48,7 +48,11 @@ fn main() -> ExitCode {
         if output.quiet { output.log_level.min(Level::WARN) } else { output.log_level },
         output.log_json,
     );
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = plan.threads() {
+        runtime.worker_threads(threads);
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("no threads to run on: {error}")),
     };
@@ -102,6 +106,16 @@ impl Planned {
             Task::Search => SearchPlan::new(settings, random_seed).map(Self::Search),
             Task::Verify => VerifyPlan::new(settings).map(Self::Verify),
             Task::Calibrate => CalibratePlan::new(settings, random_seed).map(Self::Calibrate),
+        }
+    }
+
+    /// How many threads it takes; `None`: one for each processor.
+    fn threads(&self) -> Option<usize> {
+        match self {
+            Self::Run(plan) => plan.threads(),
+            // Its rates are found out.
+            Self::Search(plan) => plan.runs().threads,
+            Self::Verify(_) | Self::Calibrate(_) => None,
         }
     }
 

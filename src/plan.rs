@@ -3,7 +3,7 @@
 use crate::config::{ConfigError, Settings};
 use crate::kinesis::limits::{MAX_ENTRIES, MAX_RECORD_BYTES, MAX_REQUEST_BYTES};
 use crate::kinesis::protocol::Form;
-use crate::load::Nanos;
+use crate::load::{MILLISECOND, Nanos};
 use crate::observe::Threshold;
 use crate::producer::{BatchBounds, Bounds, RetryPolicy};
 use crate::settings::Key;
@@ -57,6 +57,8 @@ pub struct Plan {
     pub form: Form,
     /// Connections to a stream open at once.
     pub max_connections: usize,
+    /// Threads that the work is spread over, if that was set.
+    pub threads: Option<usize>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the answer to one attempt.
@@ -157,7 +159,29 @@ impl Plan {
     pub fn is_open_loop(&self) -> bool {
         self.loads.iter().all(LoadPlan::is_open_loop)
     }
+
+    /// How many threads its run takes; `None`: one for each processor.
+    ///
+    /// A load that is a small part of what one thread carries is given one: of several, each that wakes for something
+    /// to do wakes the next to look for more. At 100,000 aggregated records/s that made a tenth to a fifth of the processor time.
+    #[must_use]
+    pub fn threads(&self) -> Option<usize> {
+        let peak: Option<f64> = self.loads.iter().map(LoadPlan::small_peak).sum();
+        let is_small = matches!(self.target, Target::Streams { .. })
+            && peak.is_some_and(|peak| peak <= ONE_THREADS_RECORDS_PER_SECOND);
+        self.threads.or(is_small.then_some(1))
+    }
 }
+
+/// What one thread carries with a fifth of its time, or less, as records are small.
+const ONE_THREADS_RECORDS_PER_SECOND: f64 = 100_000.0;
+
+/// `--linger` where it is not set.
+const LINGER: Nanos = 10 * MILLISECOND;
+
+/// The same with `--aggregate`, where records fall due by themselves. A record lingers for its aggregate and for its batch: for 100 ms at most, as with the
+/// KPL's `RecordMaxBufferedTime`.
+const AGGREGATE_LINGER: Nanos = 50 * MILLISECOND;
 
 impl Reader<'_> {
     /// The plan of the whole run, for these loads.
@@ -168,6 +192,7 @@ impl Reader<'_> {
         let drain_timeout = self.read(Key::DrainTimeout, parse::time);
         let form = self.read(Key::Wire, str::parse);
         let max_connections = self.read(Key::MaxConnections, parse::between(1, 10_000));
+        let threads = self.read_if_set(Key::Threads, parse::between(1, 1024));
         let connect_timeout = self.read(Key::ConnectTimeout, parse::positive_time);
         let attempt_timeout = self.read(Key::AttemptTimeout, parse::positive_time);
         let application = self.application();
@@ -205,6 +230,7 @@ impl Reader<'_> {
             drain_timeout: drain_timeout?,
             form: form?,
             max_connections: usize::try_from(max_connections?).ok()?,
+            threads: threads?.and_then(|n| usize::try_from(n).ok()),
             connect_timeout: Duration::from_nanos(connect_timeout?),
             attempt_timeout: Duration::from_nanos(attempt_timeout?),
             application: application?,
@@ -268,11 +294,12 @@ impl Reader<'_> {
         Some(Target::Embedded { shards, keep_bytes: keep_bytes? as u64 })
     }
 
-    fn batch(&mut self) -> Option<BatchBounds> {
+    fn batch(&mut self, gathers: bool) -> Option<BatchBounds> {
         let entries = self.read(Key::BatchEntries, parse::between(1, MAX_ENTRIES as u64));
         let bytes = self.read(Key::BatchBytes, parse::size);
-        let linger = self.read(Key::Linger, parse::time);
-        Some(BatchBounds { entries: usize::try_from(entries?).ok()?, bytes: bytes?, linger: linger? })
+        let linger = self.read_if_set(Key::Linger, parse::time)?;
+        let linger = linger.unwrap_or(if gathers { AGGREGATE_LINGER } else { LINGER });
+        Some(BatchBounds { entries: usize::try_from(entries?).ok()?, bytes: bytes?, linger })
     }
 
     fn retry(&mut self) -> Option<RetryPolicy> {
@@ -397,6 +424,39 @@ mod tests {
         assert_eq!(plan.bounds.bytes, 32 << 20);
         let thresholds: Vec<_> = plan.output.thresholds.iter().map(Threshold::text).collect();
         assert_eq!(thresholds, ["achieved_rps >= 99%", "lost == 0"]);
+    }
+
+    #[test]
+    fn aggregates_linger_longer() {
+        let linger = |file: &str| plan(file).unwrap().loads[0].batch.linger;
+        assert_eq!(["", "aggregate = true"].map(linger), [10 * MILLISECOND, 50 * MILLISECOND]);
+        assert_eq!(linger("aggregate = true\nrps = \"max\""), 10 * MILLISECOND);
+        assert_eq!(linger("aggregate = true\nlinger = \"7ms\""), 7 * MILLISECOND);
+    }
+
+    #[test]
+    fn a_small_load_takes_one_thread() {
+        let threads = |file: &str| plan(&format!("stream = \"s\"\n{file}")).unwrap().threads();
+        for small in [
+            "",
+            "rps = 100000",
+            "rps = 5\npayload-bytes = 512",
+            "shape = \"sine:mean=90000,amplitude=10000,period=1m\"",
+        ] {
+            assert_eq!(threads(small), Some(1), "{small}");
+        }
+        let large = [
+            "rps = 100001",
+            "rps = \"max\"",
+            "payload-bytes = 513",
+            "shape = \"sine:mean=90000,amplitude=20000,period=1m\"",
+        ];
+        for large in large.into_iter().chain(["[[load]]\nrps = 60000\n[[load]]\nrps = 50000"]) {
+            assert_eq!(threads(large), None, "{large}");
+        }
+        // The embedded Kinesis takes more than the load.
+        assert_eq!(plan("rps = 5").unwrap().threads(), None);
+        assert_eq!((threads("threads = 3"), plan("threads = 3").unwrap().threads()), (Some(3), Some(3)));
     }
 
     #[test]

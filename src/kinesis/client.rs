@@ -1,4 +1,4 @@
-use super::exchange::{Exchange, ExchangeBody, WireProtocol};
+use super::exchange::{EXCHANGE, Exchange, ExchangeBody, WireProtocol};
 use super::limits::StreamLimits;
 use super::protocol::{Form, StreamRef};
 use super::{
@@ -180,7 +180,9 @@ impl Client {
         Ok(Self {
             stream: config.stream.clone(),
             control: aws_sdk_kinesis::Client::from_conf(base.clone().build()),
-            data: aws_sdk_kinesis::Client::from_conf(base.protocol(WireProtocol::new()).build()),
+            data: aws_sdk_kinesis::Client::from_conf(
+                base.protocol(WireProtocol::new()).interceptor(ExchangeBody).build(),
+            ),
             form: config.form,
             connections,
         })
@@ -319,7 +321,7 @@ impl PutRecords for Client {
             StreamRef::Name(name) => self.data.put_records().stream_name(name),
             StreamRef::Arn(arn) => self.data.put_records().stream_arn(arn),
         };
-        let sent = request.customize().interceptor(ExchangeBody(Arc::clone(&exchange))).send().await;
+        let sent = EXCHANGE.scope(Arc::clone(&exchange), request.send()).await;
         match (sent, exchange.answer.get()) {
             (Ok(_), Some(answer)) => answer.clone(),
             (Ok(_), None) => Answer::Failed(RequestError {

@@ -29,10 +29,16 @@ pub(super) struct Exchange {
     pub(super) answer: OnceLock<Answer>,
 }
 
-/// Puts the body, written by the producer, in place of the SDK's before it is signed, and reads the
+tokio::task_local! {
+    /// The exchange of the task that sends a request. An interceptor of the request's own could hold it, but then the
+    /// SDK puts its configuration together anew for each request.
+    pub(super) static EXCHANGE: Arc<Exchange>;
+}
+
+/// Puts the body of [`EXCHANGE`], written by the producer, in place of the SDK's before it is signed, and reads the
 /// answer straight from the response: no structure is built per entry on either way.
 #[derive(Debug)]
-pub(super) struct ExchangeBody(pub(super) Arc<Exchange>);
+pub(super) struct ExchangeBody;
 
 #[dyn_dispatch_hint]
 impl Intercept for ExchangeBody {
@@ -46,14 +52,15 @@ impl Intercept for ExchangeBody {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        let exchange = EXCHANGE.try_with(Arc::clone)?;
         let request = context.request_mut();
-        let length = self.0.body.len().to_string();
+        let length = exchange.body.len().to_string();
         request.headers_mut().try_insert("content-length", length)?;
-        if self.0.form == Form::Cbor {
+        if exchange.form == Form::Cbor {
             request.headers_mut().try_insert("content-type", cbor::CONTENT_TYPE)?;
         }
-        *request.body_mut() = SdkBody::from(self.0.body.clone());
-        if let Some(BodyHash(hash)) = &self.0.hash {
+        *request.body_mut() = SdkBody::from(exchange.body.clone());
+        if let Some(BodyHash(hash)) = &exchange.hash {
             config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(hex(hash)));
         }
         Ok(())
@@ -67,7 +74,7 @@ impl Intercept for ExchangeBody {
     ) -> Result<(), BoxError> {
         let response = context.response();
         if let (true, Some(body)) = (response.status().is_success(), response.body().bytes()) {
-            let _ = self.0.answer.set(read_answer(body, form(response)));
+            EXCHANGE.try_with(|exchange| drop(exchange.answer.set(read_answer(body, form(response)))))?;
         }
         Ok(())
     }

@@ -142,6 +142,18 @@ impl LoadPlan {
         }
     }
 
+    /// The highest rate of small records that it comes to, in records per second; `None` where either is not known
+    /// beforehand.
+    pub(super) fn small_peak(&self) -> Option<f64> {
+        const SMALL: usize = 512;
+        match &self.offer {
+            Offer::Open(shape, _) if self.template.is_none() && self.payload_bytes.unwrap_or(0) <= SMALL => {
+                Some(shape.peak())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether records fall due whatever becomes of them.
     #[must_use]
     pub fn is_open_loop(&self) -> bool {
@@ -167,7 +179,8 @@ impl Reader<'_> {
         let local = self.read(Key::LocalTime, parse::switch);
         let aggregate = self.read(Key::Aggregate, parse::switch);
         let aggregate_bytes = self.read(Key::AggregateBytes, parse::size);
-        let batch = self.batch();
+        // A closed loop fills its aggregates without lingering.
+        let batch = self.batch(aggregate == Some(true) && !matches!(offer, Some(Offer::Max)));
         let shard_limit = self.read(Key::ShardLimit, parse::shard_limit);
         let retry = self.retry();
         let aggregate_bytes = aggregate_bytes.filter(|_| aggregate == Some(true));

@@ -298,25 +298,34 @@ impl Account {
 
     /// Notes records that were made at `now`.
     pub(super) fn generate(&mut self, records: &[Record], now: Nanos) {
-        for (first, count) in alike(records) {
-            self.note(first.intended, |ledger| ledger.generate(count));
-            if self.measures(first.intended) {
-                self.start_lateness.record(now.saturating_sub(first.intended), count);
-            }
+        let mut measured = 0;
+        let mut lateness = self.start_lateness.run();
+        for (first, count) in alike(records).filter(|(first, _)| first.intended >= self.warmup_ends_at) {
+            measured += count;
+            lateness.record(now.saturating_sub(first.intended), count);
         }
+        let all = records.len() as u64;
+        self.ledger.generate(all);
+        self.warmup.generate(all - measured);
     }
 
     /// Notes records that were acked at `now`, of a request sent at `sent`.
     pub(super) fn ack(&mut self, records: &[Record], sent: Nanos, now: Nanos) {
-        for (first, count) in alike(records) {
-            self.note(first.intended, |ledger| ledger.ack(count));
-            if self.measures(first.intended) {
-                self.response_time.record(now.saturating_sub(first.intended), count);
-                self.schedule_lag.record(Nanos::from(first.lag_micros) * 1000, count);
-                self.queue_time.record(sent.saturating_sub(first.made()), count);
-                self.service_time.record(now.saturating_sub(sent), count);
-            }
+        let mut measured = 0;
+        let mut response = self.response_time.run();
+        let (mut lag, mut queue) = (self.schedule_lag.run(), self.queue_time.run());
+        for (first, count) in alike(records).filter(|(first, _)| first.intended >= self.warmup_ends_at) {
+            measured += count;
+            response.record(now.saturating_sub(first.intended), count);
+            lag.record(Nanos::from(first.lag_micros) * 1000, count);
+            queue.record(sent.saturating_sub(first.made()), count);
         }
+        if measured > 0 {
+            self.service_time.record(now.saturating_sub(sent), measured);
+        }
+        let all = records.len() as u64;
+        self.ledger.ack(all);
+        self.warmup.ack(all - measured);
     }
 
     /// The place of a shard in [`Account::shards`], made if it has none.

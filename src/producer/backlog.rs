@@ -88,6 +88,12 @@ impl Backlog {
         backlog
     }
 
+    /// See [`Packing::turn`].
+    #[must_use]
+    pub(super) fn turn(&self) -> Nanos {
+        self.packing.turn()
+    }
+
     /// How many records wait.
     #[must_use]
     pub fn len(&self) -> u64 {

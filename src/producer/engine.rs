@@ -291,8 +291,10 @@ impl Engine {
         let sweep = (self.unsettled() > 0).then_some(self.next_sweep);
         // A batch that is full waits for an answer, not for its shards.
         let shards = self.backlog.next_wake().filter(|_| self.batch.is_open());
-        let due = [self.pacer.next_due(), self.next_fed(self.last_poll)];
-        due.into_iter().chain([self.retries.next_at(), shards, linger, sweep]).flatten().min()
+        let turn = self.last_poll.saturating_add(self.backlog.turn());
+        let due = self.pacer.next_due().map(|due| due.max(turn));
+        let fed = self.next_fed(self.last_poll);
+        [due, fed, self.retries.next_at(), shards, linger, sweep].into_iter().flatten().min()
     }
 
     /// Records that wait to be sent or sent again, those of the open batch left out.

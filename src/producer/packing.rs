@@ -1,6 +1,6 @@
 use super::Record;
 use super::aggregate::AggregateSize;
-use crate::load::Nanos;
+use crate::load::{MILLISECOND, Nanos};
 use crate::tick::Source;
 use std::collections::VecDeque;
 
@@ -23,7 +23,19 @@ pub enum Packing {
 /// The partition key of an aggregate; an explicit hash key places it.
 pub(super) const AGGREGATE_KEY: &[u8] = b"a";
 
+/// The longest of [`Packing::turn`].
+const LONGEST_TURN: Nanos = 5 * MILLISECOND;
+
 impl Packing {
+    /// How long a record that is due may wait to be made with the next ones: of what its aggregate lingers a small part.
+    /// At 100,000/s a wake for each 5 ms rather than each millisecond saves a fifth of the processor time.
+    pub(super) fn turn(&self) -> Nanos {
+        match self {
+            Self::Single => 0,
+            Self::Aggregate { linger, .. } => (linger / 10).min(LONGEST_TURN),
+        }
+    }
+
     /// How many of `records`, which wait for the shard that begins at `first_hash_key`, the next entry takes,
     /// and its size as Kinesis counts it.
     pub(super) fn next_entry(

@@ -13,6 +13,7 @@ use crate::producer::Snapshot;
 use crate::tick::{StampPlace, TimeZone};
 use crate::verify::{AckBook, Manifest, ManifestLoad};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 /// What is known of the run besides its counts.
@@ -91,10 +92,11 @@ impl Usage {
         Self { since: Instant::now(), before: process_figures() }
     }
 
-    /// The share of all its processors' time that it used so far.
+    /// The share of all its processors' time that it used so far, of those that it has threads for.
     pub(super) fn share(self) -> Option<f64> {
         let (before, now) = (self.before?, process_figures()?);
-        let possible = self.since.elapsed().as_secs_f64() * now.processors as f64;
+        let threads = Handle::current().metrics().num_workers();
+        let possible = self.since.elapsed().as_secs_f64() * now.processors.min(threads) as f64;
         (possible > 0.0).then(|| (now.cpu_seconds - before.cpu_seconds) / possible)
     }
 }

@@ -12,6 +12,7 @@ use tickgen::kinesis::{
     RequestErrorKind, ShardId, ShardMap,
 };
 use tickgen::load::{Arrivals, MILLISECOND, Nanos, Rate, SECOND, Schedule, Shape, Stride};
+use tickgen::producer::aggregate::AggregateSize;
 use tickgen::producer::{
     BatchBounds, Bounds, Cause, Ending, EngineConfig, Limits, Pace, Packing, Producer, RetryPolicy, Room,
     Snapshot, SteerError, Wire,
@@ -481,6 +482,26 @@ async fn records_are_made_within_a_millisecond_of_their_start() {
     let lateness = snapshot.account.start_lateness.histogram();
     assert_eq!(lateness.len(), 25_000);
     assert!(lateness.value_at_quantile(0.99) <= 1_001, "{} us", lateness.value_at_quantile(0.99));
+}
+
+/// Records of aggregates are made in lots, for each tenth of what they linger; 5 ms at most.
+#[tokio::test(start_paused = true)]
+async fn records_of_aggregates_are_made_within_a_part_of_their_linger() {
+    for (linger, most) in [(10, 1), (30, 3), (50, 5), (1_000, 5)] {
+        let mut config = config(0);
+        let linger = linger * MILLISECOND;
+        config.packing = Packing::Aggregate { size: AggregateSize::new(0, false), full: 51_200, linger };
+        config.batch.linger = linger;
+        config.pace = Pace::Open(constant(Rate::from_thousandths(100_000_000).unwrap()).records(200_000));
+        config.room = room(400_000, 64);
+        let (snapshot, _) = run_to_end(config, &Fake::counting(|_| ())).await;
+        let lateness = snapshot.account.start_lateness.histogram();
+        assert_eq!(lateness.len(), 200_000);
+        let (median, highest) = (lateness.value_at_quantile(0.5), lateness.value_at_quantile(0.99));
+        assert!(highest <= most * 1_000 + 1_005, "{highest} us with {linger}");
+        // They do wait for each other.
+        assert!(median >= most * 1_000 / 4, "{median} us with {linger}");
+    }
 }
 
 /// The rate over any ten seconds: within 0.1 % at 5,000/s and within 0.5 % at 100,000/s. In paused time,

@@ -71,6 +71,29 @@ fn a_lack_of_processor_time_comes_first() {
     assert!(stderr.contains("of its processors' time"), "{stderr}");
 }
 
+/// A small load to a stream has one thread, whatever the machine; the rest is what was asked for.
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_as_many_as_the_load_needs() {
+    // Nobody answers: it waits for the stream for as long as it is looked at.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    let stream = ["--stream", "s", "--region", "us-east-1", "--endpoint-url", &url];
+    let workers = |flags: &[&str]| {
+        let mut child = start(&[&stream[..], flags].concat());
+        nobody.accept().unwrap();
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+        let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+        let workers = names.filter(|name| name.trim() == "tokio-rt-worker").count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        workers
+    };
+    // Those that read files have the same name.
+    let [small, asked] = [&["--rps", "1000"][..], &["--rps", "1000", "--threads", "20"]].map(workers);
+    assert_eq!(asked - small, 19, "{small}");
+}
+
 /// Who reads the lines may have enough of them.
 #[test]
 fn a_pipe_that_is_closed_ends_the_run() {

@@ -242,6 +242,16 @@ fn every_expression_has_an_answer() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A panel in which something is not drawn.
+fn empty_panel(drawn: &Value) -> Option<Value> {
+    let drawn: BTreeMap<u64, &Value> =
+        drawn["panels"].as_array().unwrap().iter().map(|one| (one["id"].as_u64().unwrap(), one)).collect();
+    let is_empty = |one: &Value| {
+        one["series"] == 0 || one["targets"].as_array().unwrap().iter().any(|series| *series == 0)
+    };
+    panels().iter().map(|panel| drawn[&panel["id"].as_u64().unwrap()]).find(|one| is_empty(one)).cloned()
+}
+
 /// Every panel of the dashboard, drawn as its JSON says with what Prometheus has, shows something. With
 /// `UPDATE_IMAGES` these are the pictures of the documents, of some minutes.
 fn assert_is_drawn(port: u16, began: Instant, folder: &Path) {
@@ -257,20 +267,20 @@ fn assert_is_drawn(port: u16, began: Instant, folder: &Path) {
     // An import finds its modules beside the script alone.
     let beside = peers.join("node/draw_dashboard.mjs");
     std::fs::copy(scripts.join("draw_dashboard.mjs"), &beside).expect("a copy");
-    let mut node = Command::new("node");
-    node.arg(&beside).arg(dashboards().join("tickgen.json")).arg(format!("http://127.0.0.1:{port}"));
-    node.args([&began.elapsed().as_secs().to_string(), "1"]).arg(peers.join("node/node_modules/uplot/dist"));
-    node.arg(scripts.join("panels.js")).arg(folder).arg("Shards").env("TMPDIR", peers.join("chromium"));
     std::fs::create_dir_all(peers.join("chromium")).expect("a folder");
-    let (code, drawn, stderr) = finished(&node.output().expect("node runs"));
-    assert_eq!((code, &drawn["errors"]), (0, &serde_json::json!([])), "{stderr}");
-    let drawn: BTreeMap<u64, &Value> =
-        drawn["panels"].as_array().unwrap().iter().map(|one| (one["id"].as_u64().unwrap(), one)).collect();
-    for panel in panels() {
-        let one = &drawn[&panel["id"].as_u64().unwrap()];
-        assert!(one["series"].as_u64().unwrap() > 0, "nothing is drawn: {one}");
-        assert!(one["targets"].as_array().unwrap().iter().all(|series| *series != 0), "{one}");
-    }
+    let draw = || {
+        let mut node = Command::new("node");
+        node.arg(&beside).arg(dashboards().join("tickgen.json")).arg(format!("http://127.0.0.1:{port}"));
+        node.args([&began.elapsed().as_secs().to_string(), "1"]);
+        node.arg(peers.join("node/node_modules/uplot/dist")).arg(scripts.join("panels.js"));
+        node.arg(folder).arg("Shards").env("TMPDIR", peers.join("chromium"));
+        let (code, drawn, stderr) = finished(&node.output().expect("node runs"));
+        assert_eq!((code, &drawn["errors"]), (0, &serde_json::json!([])), "{stderr}");
+        drawn
+    };
+    // On a busy machine a rate has its second scrape late.
+    let drawn = (0..10).map(|_| draw()).find(|drawn| empty_panel(drawn).is_none()).unwrap_or_else(draw);
+    assert_eq!(empty_panel(&drawn), None, "nothing is drawn");
     for (made, picture) in [("top.png", "dashboard.png"), ("all.png", "dashboard-all.png")] {
         let made = std::fs::read(folder.join(made)).expect("a picture");
         assert!(made.starts_with(b"\x89PNG"));
