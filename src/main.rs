@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         output.log_json,
     );
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = plan.threads() {
+    if let Some(threads) = plan.threads(sources.is_some()) {
         runtime.worker_threads(threads);
     }
     let runtime = match runtime.enable_all().build() {
@@ -110,9 +110,9 @@ impl Planned {
     }
 
     /// How many threads it takes; `None`: one for each processor.
-    fn threads(&self) -> Option<usize> {
+    fn threads(&self, rereads: bool) -> Option<usize> {
         match self {
-            Self::Run(plan) => plan.threads(),
+            Self::Run(plan) => plan.threads(rereads),
             // Its rates are found out.
             Self::Search(plan) => plan.runs().threads,
             Self::Verify(_) | Self::Calibrate(_) => None,

@@ -163,25 +163,32 @@ impl Plan {
     /// How many threads its run takes; `None`: one for each processor.
     ///
     /// A load that is a small part of what one thread carries is given one: of several, each that wakes for something
-    /// to do wakes the next to look for more. At 100,000 aggregated records/s that made a tenth to a fifth of the processor time.
+    /// to do wakes the next to look for more. At 100,000 aggregated records/s that made a tenth to a fifth of the
+    /// processor time. Not one that may grow: `rereads` tells whether its config file is read again.
     #[must_use]
-    pub fn threads(&self) -> Option<usize> {
+    pub fn threads(&self, rereads: bool) -> Option<usize> {
         let peak: Option<f64> = self.loads.iter().map(LoadPlan::small_peak).sum();
-        let is_small = matches!(self.target, Target::Streams { .. })
-            && peak.is_some_and(|peak| peak <= ONE_THREADS_RECORDS_PER_SECOND);
-        self.threads.or(is_small.then_some(1))
+        let is_small = peak.is_some_and(|peak| peak <= ONE_THREADS_RECORDS_PER_SECOND);
+        let may_grow =
+            rereads || self.output.admin_addr.is_some() || self.output.ui == Ui::Live && !self.output.quiet;
+        let only_sends = matches!(self.target, Target::Streams { .. }) && self.verify.is_none();
+        self.threads.or((is_small && only_sends && !may_grow).then_some(1))
     }
 }
 
-/// What one thread carries with a fifth of its time, or less, as records are small.
+/// What one thread carries with a fifth of its time, or less: small ones, of less than 128 bytes.
 const ONE_THREADS_RECORDS_PER_SECOND: f64 = 100_000.0;
 
 /// `--linger` where it is not set.
 const LINGER: Nanos = 10 * MILLISECOND;
 
-/// The same with `--aggregate`, where records fall due by themselves. A record lingers for its aggregate and for its batch: for 100 ms at most, as with the
-/// KPL's `RecordMaxBufferedTime`.
+/// The same with `--aggregate` at a rate. A record lingers for its aggregate and for its batch: for 100 ms at most, as
+/// with the KPL's `RecordMaxBufferedTime`.
 const AGGREGATE_LINGER: Nanos = 50 * MILLISECOND;
+
+/// Records per second up to which they linger so: of more, a quarter of the default backlog would. Nor is that needed
+/// for full aggregates then.
+const MOST_LINGERING: f64 = 250_000.0;
 
 impl Reader<'_> {
     /// The plan of the whole run, for these loads.
@@ -294,11 +301,21 @@ impl Reader<'_> {
         Some(Target::Embedded { shards, keep_bytes: keep_bytes? as u64 })
     }
 
-    fn batch(&mut self, gathers: bool) -> Option<BatchBounds> {
+    fn batch(
+        &mut self,
+        aggregates: bool,
+        offer: Option<&Offer>,
+        retry: Option<RetryPolicy>,
+    ) -> Option<BatchBounds> {
         let entries = self.read(Key::BatchEntries, parse::between(1, MAX_ENTRIES as u64));
         let bytes = self.read(Key::BatchBytes, parse::size);
         let linger = self.read_if_set(Key::Linger, parse::time)?;
-        let linger = linger.unwrap_or(if gathers { AGGREGATE_LINGER } else { LINGER });
+        let linger = linger.unwrap_or(match offer {
+            Some(Offer::Open(shape, _)) if aggregates && shape.peak() <= MOST_LINGERING => {
+                AGGREGATE_LINGER.min(retry.map_or(LINGER, |retry| retry.record_ttl / 4))
+            }
+            _ => LINGER,
+        });
         Some(BatchBounds { entries: usize::try_from(entries?).ok()?, bytes: bytes?, linger })
     }
 
@@ -430,17 +447,21 @@ mod tests {
     fn aggregates_linger_longer() {
         let linger = |file: &str| plan(file).unwrap().loads[0].batch.linger;
         assert_eq!(["", "aggregate = true"].map(linger), [10 * MILLISECOND, 50 * MILLISECOND]);
-        assert_eq!(linger("aggregate = true\nrps = \"max\""), 10 * MILLISECOND);
+        for fast in ["rps = \"max\"", "rps = 250001"] {
+            assert_eq!(linger(&format!("aggregate = true\n{fast}")), 10 * MILLISECOND, "{fast}");
+        }
+        // What was valid with 10 ms still is.
+        assert_eq!(linger("aggregate = true\nrecord-ttl = \"150ms\""), 37_500_000);
         assert_eq!(linger("aggregate = true\nlinger = \"7ms\""), 7 * MILLISECOND);
     }
 
     #[test]
     fn a_small_load_takes_one_thread() {
-        let threads = |file: &str| plan(&format!("stream = \"s\"\n{file}")).unwrap().threads();
+        let threads = |file: &str| plan(&format!("stream = \"s\"\n{file}")).unwrap().threads(false);
         for small in [
             "",
             "rps = 100000",
-            "rps = 5\npayload-bytes = 512",
+            "rps = 5\npayload-bytes = 128",
             "shape = \"sine:mean=90000,amplitude=10000,period=1m\"",
         ] {
             assert_eq!(threads(small), Some(1), "{small}");
@@ -448,15 +469,20 @@ mod tests {
         let large = [
             "rps = 100001",
             "rps = \"max\"",
-            "payload-bytes = 513",
+            "payload-bytes = 129",
             "shape = \"sine:mean=90000,amplitude=20000,period=1m\"",
         ];
         for large in large.into_iter().chain(["[[load]]\nrps = 60000\n[[load]]\nrps = 50000"]) {
             assert_eq!(threads(large), None, "{large}");
         }
         // The embedded Kinesis takes more than the load.
-        assert_eq!(plan("rps = 5").unwrap().threads(), None);
-        assert_eq!((threads("threads = 3"), plan("threads = 3").unwrap().threads()), (Some(3), Some(3)));
+        assert_eq!(plan("rps = 5").unwrap().threads(false), None);
+        // Nor does what may grow, or reads as well.
+        for more in ["admin-addr = \"127.0.0.1:9\"", "ui = \"live\"", "verify = true"] {
+            assert_eq!(threads(more), None, "{more}");
+        }
+        assert_eq!(plan("stream = \"s\"").unwrap().threads(true), None);
+        assert_eq!((threads("threads = 3"), plan("threads = 3").unwrap().threads(true)), (Some(3), Some(3)));
     }
 
     #[test]

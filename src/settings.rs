@@ -145,7 +145,7 @@ settings! {
         BatchBytes "batch-bytes" = "4MiB", "SIZE";
             "Bytes of one PutRecords request, at most: data before base64 plus partition keys"
         Linger "linger" = "", "TIME";
-            "Longest wait for a batch to fill, and for an aggregate before it; not set: 10ms, 50ms with --aggregate at a rate"
+            "Longest wait for a batch to fill, and for an aggregate before it; not set: 10ms, 50ms with --aggregate at up to 250000 records/s"
         ShardLimit "shard-limit" = "auto", "auto|adaptive|PERCENT|none";
             "Share of each shard's limit (1000 records/s, 1 MiB/s) to use, or adaptive: as much as it takes; auto: 100%, adaptive on an on-demand stream; loads of one stream share the limit"
         RecordTtl "record-ttl" = "30s", "TIME";
@@ -167,7 +167,7 @@ settings! {
         MaxConnections "max-connections" = "160", "N";
             "Connections open at once"
         Threads "threads" = "", "N";
-            "Threads that the work is spread over; not set: one for each processor, but one in all for a stream that is sent up to 100000 records/s of up to 512 bytes"
+            "Threads that the work is spread over; not set: one for each processor, but one in all where at most 100000 small records/s are sent to --stream and nothing can steer the run or has it verified"
         ConnectTimeout "connect-timeout" = "3s", "TIME";
             "Longest wait for a connection"
         AttemptTimeout "attempt-timeout" = "10s", "TIME";

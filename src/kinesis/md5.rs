@@ -7,7 +7,7 @@
 //! sixteen take turns. A block takes 100 ns by itself, 62 ns among sixteen with the vectors that
 //! every x86-64 has and 25 ns with AVX2; with AVX-512 in one group 8.1 ns, in two 7.2 ns and in four 7.3 ns (AMD EPYC
 //! of 2022), or 10, 4.6 and 3.2 ns (of 2024), 0.2 more where blocks are to be taken apart. Three aggregates in one
-//! group take 0.55 or 1.1 times what they do in two.
+//! group take 0.6 or 1.1 times what they do in two.
 
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -20,7 +20,8 @@ pub struct Limit {
     pub shard_limit_share: f64,
     /// The share of the run in which they waited, and for over a second no answer had come.
     pub no_answer_share: f64,
-    /// The share of all its processors' time that the process used; absent where that is not known.
+    /// The share of its processors' time that the process used, of as many as it has `--threads` for; absent where
+    /// that is not known.
     #[serde(default)]
     pub processor_share: Option<f64>,
     /// The same for those who read, in a sentence.
@@ -53,7 +54,7 @@ const NOTABLE: f64 = 0.05;
 const BUSY: f64 = 0.9;
 
 /// Records made later than this, in the 99th percentile, may have been late for want of processor time:
-/// tickgen wakes every millisecond.
+/// tickgen wakes every millisecond, with `--aggregate` every five.
 const LATE_MICROS: u64 = 10_000;
 
 /// What a run tells of its limits.

@@ -145,7 +145,7 @@ impl LoadPlan {
     /// The highest rate of small records that it comes to, in records per second; `None` where either is not known
     /// beforehand.
     pub(super) fn small_peak(&self) -> Option<f64> {
-        const SMALL: usize = 512;
+        const SMALL: usize = 128;
         match &self.offer {
             Offer::Open(shape, _) if self.template.is_none() && self.payload_bytes.unwrap_or(0) <= SMALL => {
                 Some(shape.peak())
@@ -179,10 +179,9 @@ impl Reader<'_> {
         let local = self.read(Key::LocalTime, parse::switch);
         let aggregate = self.read(Key::Aggregate, parse::switch);
         let aggregate_bytes = self.read(Key::AggregateBytes, parse::size);
-        // A closed loop fills its aggregates without lingering.
-        let batch = self.batch(aggregate == Some(true) && !matches!(offer, Some(Offer::Max)));
-        let shard_limit = self.read(Key::ShardLimit, parse::shard_limit);
         let retry = self.retry();
+        let batch = self.batch(aggregate == Some(true), offer.as_ref(), retry);
+        let shard_limit = self.read(Key::ShardLimit, parse::shard_limit);
         let aggregate_bytes = aggregate_bytes.filter(|_| aggregate == Some(true));
         self.check_retry(retry, batch, aggregate_bytes.is_some());
         self.check_load_sizes(batch, aggregate_bytes);

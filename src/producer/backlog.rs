@@ -318,6 +318,12 @@ impl Backlog {
         self.ready.is_empty() && !self.blocked.is_empty() && self.records > 0
     }
 
+    /// Whether a shard has used up its limit for now and more waits for it.
+    #[must_use]
+    pub fn has_blocked(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
     /// Makes every shard ready that has records: no aggregate waits to fill from now on.
     pub fn hurry(&mut self) {
         self.hurry = true;

@@ -1,5 +1,5 @@
 use super::Record;
-use crate::load::Nanos;
+use crate::load::{MILLISECOND, Nanos};
 
 /// When a batch is full or old enough to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,10 @@ pub struct BatchBounds {
     /// How long a batch waits to fill, from its first entry.
     pub linger: Nanos,
 }
+
+/// How long a batch waits at most while a shard is at its limit: shard limits count an entry when it is admitted, and
+/// have so much room for when it leaves.
+const LINGER_AT_LIMIT: Nanos = 10 * MILLISECOND;
 
 /// Why a batch left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,9 +161,9 @@ impl Batch {
         self.overflowed = true;
     }
 
-    /// Why it should leave now, if it should.
+    /// Why it should leave now, if it should; `at_limit`: a shard has used up its limit.
     #[must_use]
-    pub fn due(&self, now: Nanos, draining: bool) -> Option<FlushReason> {
+    pub fn due(&self, now: Nanos, draining: bool, at_limit: bool) -> Option<FlushReason> {
         if self.entries.is_empty() {
             None
         } else if self.entries.len() >= self.bounds.entries {
@@ -169,14 +173,18 @@ impl Batch {
         } else if draining {
             Some(FlushReason::Drain)
         } else {
-            (now >= self.opened + self.bounds.linger).then_some(FlushReason::Linger)
+            (now >= self.opened + self.linger(at_limit)).then_some(FlushReason::Linger)
         }
     }
 
     /// When it will have lingered enough; `None` while it is empty.
     #[must_use]
-    pub fn linger_ends(&self) -> Option<Nanos> {
-        (!self.entries.is_empty()).then_some(self.opened + self.bounds.linger)
+    pub fn linger_ends(&self, at_limit: bool) -> Option<Nanos> {
+        (!self.entries.is_empty()).then_some(self.opened + self.linger(at_limit))
+    }
+
+    fn linger(&self, at_limit: bool) -> Nanos {
+        if at_limit { self.bounds.linger.min(LINGER_AT_LIMIT) } else { self.bounds.linger }
     }
 
     /// The intended start of its oldest record.
@@ -209,7 +217,6 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::MILLISECOND;
     use proptest::prelude::*;
 
     const BOUNDS: BatchBounds = BatchBounds { entries: 500, bytes: 10_000, linger: 10 * MILLISECOND };
@@ -220,22 +227,35 @@ mod tests {
     }
 
     #[test]
+    fn it_leaves_earlier_while_a_shard_is_at_its_limit() {
+        for (linger, at_limit) in [(3, 3), (50, 10)] {
+            let linger = linger * MILLISECOND;
+            let mut batch = Batch::new(BatchBounds { linger, ..BOUNDS });
+            batch.push(0, 0, 10, 5);
+            let ends = [false, true].map(|at_limit| batch.linger_ends(at_limit));
+            assert_eq!(ends, [Some(5 + linger), Some(5 + at_limit * MILLISECOND)]);
+            assert_eq!(batch.due(4 + at_limit * MILLISECOND, false, true), None);
+            assert_eq!(batch.due(5 + at_limit * MILLISECOND, false, true), Some(FlushReason::Linger));
+        }
+    }
+
+    #[test]
     fn each_bound_has_its_reason() {
         let mut batch = Batch::new(BOUNDS);
-        assert_eq!(batch.due(u64::MAX, true), None);
+        assert_eq!(batch.due(u64::MAX, true, false), None);
         push(&mut batch, 10, 5);
-        assert_eq!(batch.due(5, false), None);
-        assert_eq!(batch.due(5, true), Some(FlushReason::Drain));
-        assert_eq!(batch.linger_ends(), Some(5 + 10 * MILLISECOND));
-        assert_eq!(batch.due(5 + 10 * MILLISECOND, false), Some(FlushReason::Linger));
+        assert_eq!(batch.due(5, false, false), None);
+        assert_eq!(batch.due(5, true, false), Some(FlushReason::Drain));
+        assert_eq!(batch.linger_ends(false), Some(5 + 10 * MILLISECOND));
+        assert_eq!(batch.due(5 + 10 * MILLISECOND, false, false), Some(FlushReason::Linger));
         batch.overflow();
-        assert_eq!(batch.due(5, false), Some(FlushReason::Bytes));
+        assert_eq!(batch.due(5, false, false), Some(FlushReason::Bytes));
         let mut batch = Batch::new(BOUNDS);
         for _ in 0..500 {
             push(&mut batch, 10, 0);
         }
         assert!(!batch.is_open());
-        assert_eq!(batch.due(0, false), Some(FlushReason::Entries));
+        assert_eq!(batch.due(0, false, false), Some(FlushReason::Entries));
     }
 
     proptest! {
@@ -248,13 +268,13 @@ mod tests {
                 if size > batch.room() {
                     batch.overflow();
                 }
-                if let Some(reason) = batch.due(0, false) {
+                if let Some(reason) = batch.due(0, false, false) {
                     sealed.push(batch.seal(reason));
                 }
                 batch.records_mut().push(Record::new(n as u64, 0, size, 0));
                 batch.push(0, 0, size, 0);
             }
-            sealed.extend(batch.due(0, true).map(|reason| batch.seal(reason)));
+            sealed.extend(batch.due(0, true, false).map(|reason| batch.seal(reason)));
             for one in sealed {
                 prop_assert!(one.entries.len() <= entries);
                 prop_assert!(one.bytes <= BOUNDS.bytes);

@@ -154,7 +154,8 @@ impl Engine {
         }
         self.drain_when_all_is_issued(now);
         // The last batch need not linger; while others wait for their shards it does.
-        let Some(reason) = self.batch.due(now, self.draining && self.waiting() == 0) else {
+        let at_limit = self.backlog.has_blocked();
+        let Some(reason) = self.batch.due(now, self.draining && self.waiting() == 0, at_limit) else {
             self.note_wait();
             return None;
         };
@@ -287,7 +288,7 @@ impl Engine {
     /// When to come back, if no answer comes before.
     #[must_use]
     pub fn next_wake(&mut self) -> Option<Nanos> {
-        let linger = self.batch.linger_ends().filter(|_| self.has_room());
+        let linger = self.batch.linger_ends(self.backlog.has_blocked()).filter(|_| self.has_room());
         let sweep = (self.unsettled() > 0).then_some(self.next_sweep);
         // A batch that is full waits for an answer, not for its shards.
         let shards = self.backlog.next_wake().filter(|_| self.batch.is_open());

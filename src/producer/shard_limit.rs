@@ -22,7 +22,7 @@ use std::time::Duration;
 use window::Window;
 
 /// The share of a shard's bytes per second that is admitted steadily, and the share that may come at once.
-/// Together with what gathers while a batch lingers (1 % of a second, by default) they stay within
+/// Together with what gathers while a batch lingers (1 % of a second at most) they stay within
 /// the limit in any window of one second, which is how Kinesis counts.
 const STEADY: f64 = 0.98;
 const BURST: f64 = 0.01;
@@ -221,8 +221,8 @@ impl Fixed {
     }
 }
 
-/// Entries at the limit's own pace, and never more than a second's in a second and 12 ms: 10 ms, the default,
-/// in which a batch lingers, and 2 ms in which requests differ on their way. What a stall of this process
+/// Entries at the limit's own pace, and never more than a second's in a second and 12 ms: 10 ms, in which a batch
+/// lingers at most where a shard is at its limit, and 2 ms in which requests differ on their way. What a stall of this process
 /// left unused is made up for, as the window remembers it; a pace below the limit would lose it.
 #[derive(Debug)]
 struct RecordLimit {

@@ -92,12 +92,12 @@ impl Usage {
         Self { since: Instant::now(), before: process_figures() }
     }
 
-    /// The share of all its processors' time that it used so far, of those that it has threads for.
+    /// The share of its processors' time that it used so far, of as many as it has threads for.
     pub(super) fn share(self) -> Option<f64> {
         let (before, now) = (self.before?, process_figures()?);
         let threads = Handle::current().metrics().num_workers();
         let possible = self.since.elapsed().as_secs_f64() * now.processors.min(threads) as f64;
-        (possible > 0.0).then(|| (now.cpu_seconds - before.cpu_seconds) / possible)
+        (possible > 0.0).then(|| ((now.cpu_seconds - before.cpu_seconds) / possible).min(1.0))
     }
 }
 

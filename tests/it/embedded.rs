@@ -67,6 +67,8 @@ fn records_in_cbor_are_stored_as_they_are() {
 #[test]
 fn trimming_beside_writes_needs_no_second_thread() {
     let mut command = tickgen(&[
+        "--threads",
+        "1",
         "--rps",
         "max",
         "--aggregate",
@@ -80,7 +82,7 @@ fn trimming_beside_writes_needs_no_second_thread() {
         "--summary",
         "-",
     ]);
-    let mut run = command.env("TOKIO_WORKER_THREADS", "1").spawn().expect("the binary starts");
+    let mut run = command.spawn().expect("the binary starts");
     let started = Instant::now();
     while run.try_wait().unwrap().is_none() {
         if started.elapsed() > Duration::from_secs(120) {
@@ -93,7 +95,7 @@ fn trimming_beside_writes_needs_no_second_thread() {
     assert_eq!(code, 0, "{stderr}");
     assert_balanced(&summary);
     // Many times what is kept.
-    assert!(count(&summary, "bytes") > 100 << 20, "{summary:#}");
+    assert!(count(&summary, "bytes") > 16 << 20, "{summary:#}");
 }
 
 /// The article's key makes one shard hot: the load waits for it, and is not thrown at it.

@@ -487,7 +487,7 @@ async fn records_are_made_within_a_millisecond_of_their_start() {
 /// Records of aggregates are made in lots, for each tenth of what they linger; 5 ms at most.
 #[tokio::test(start_paused = true)]
 async fn records_of_aggregates_are_made_within_a_part_of_their_linger() {
-    for (linger, most) in [(10, 1), (30, 3), (50, 5), (1_000, 5)] {
+    for (linger, most) in [(20, 2), (30, 3), (50, 5), (1_000, 5)] {
         let mut config = config(0);
         let linger = linger * MILLISECOND;
         config.packing = Packing::Aggregate { size: AggregateSize::new(0, false), full: 51_200, linger };

@@ -328,6 +328,7 @@ fn a_resharded_stream_is_proved() {
 /// reads the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_are_cut_after_the_server_took_them_make_duplicates() {
+    // With less to linger there are enough requests to cut some.
     for flags in [&["--stamp", "key"][..], &["--aggregate", "--linger", "10ms"]] {
         let (store, url) = serve_wrapped(8, 0, |app| app).await;
         let proxy = Proxy::before(&url, Meddling { cut: Some(7), ..Meddling::default() }).await;
