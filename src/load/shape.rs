@@ -210,11 +210,7 @@ impl Curve {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // not negative, and within the span
     fn reach(self, grains: u128, span: Nanos) -> Nanos {
         match self {
-            Self::Hold(rate) => {
-                // Rounded up, in one division: `div_ceil` takes two.
-                let twice = 2 * u128::from(rate);
-                Nanos::try_from((grains + (twice - 1)) / twice).unwrap_or(Nanos::MAX)
-            }
+            Self::Hold(rate) => Nanos::try_from(grains.div_ceil(2 * u128::from(rate))).unwrap_or(Nanos::MAX),
             Self::Ramp(from, to) => {
                 let (from, slope, x) = (from as f64, (to as f64 - from as f64) / span as f64, grains as f64);
                 // The root of slope t^2 + 2 from t = x, in the form that does not cancel.
