@@ -28,7 +28,7 @@ const LONGEST_TURN: Nanos = 5 * MILLISECOND;
 
 impl Packing {
     /// How long a record that is due may wait to be made with the next ones: of what its aggregate lingers a small part.
-    /// At 100,000/s a wake for each 5 ms rather than each millisecond saves a fifth of the processor time.
+    /// At 100,000/s a wake for each 5 ms rather than each millisecond saves a quarter of the processor time.
     pub(super) fn turn(&self) -> Nanos {
         match self {
             Self::Single => 0,
