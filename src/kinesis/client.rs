@@ -1,6 +1,6 @@
-use super::exchange::{EXCHANGE, Exchange, ExchangeBody, WireProtocol};
 use super::limits::StreamLimits;
-use super::protocol::{Form, StreamRef};
+use super::protocol::{Form, StreamRef, read_answer};
+use super::route::{self, Route};
 use super::{
     Answer, BodyHash, PutRecords, RequestError, RequestErrorKind, Shard, ShardId, ShardMap, ShardMapError,
     errors,
@@ -16,9 +16,10 @@ use aws_sdk_kinesis::types::{
 use aws_smithy_http_client::pool::{ConnectionEvent, ConnectionPool};
 use aws_smithy_http_client::{pool, proxy, tls};
 use bytes::Bytes;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// Which stream, and how to talk to it.
 #[derive(Clone, Debug)]
@@ -69,9 +70,12 @@ pub enum Reach {
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) stream: StreamRef,
-    pub(super) control: aws_sdk_kinesis::Client,
-    data: aws_sdk_kinesis::Client,
+    pub(super) sdk: aws_sdk_kinesis::Client,
     form: Form,
+    connect_timeout: Duration,
+    attempt_timeout: Duration,
+    // Found by the first request.
+    route: Arc<OnceCell<Route>>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -173,17 +177,17 @@ impl Client {
             .connect_timeout(config.connect_timeout)
             .operation_attempt_timeout(config.attempt_timeout)
             .build();
-        let base = sdk
+        let sdk = sdk
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(timeouts);
         Ok(Self {
             stream: config.stream.clone(),
-            control: aws_sdk_kinesis::Client::from_conf(base.clone().build()),
-            data: aws_sdk_kinesis::Client::from_conf(
-                base.protocol(WireProtocol::new()).interceptor(ExchangeBody).build(),
-            ),
+            sdk: aws_sdk_kinesis::Client::from_conf(sdk.build()),
             form: config.form,
+            connect_timeout: config.connect_timeout,
+            attempt_timeout: config.attempt_timeout,
+            route: Arc::default(),
             connections,
         })
     }
@@ -206,8 +210,8 @@ impl Client {
     /// If the stream is not there, or cannot be asked.
     pub async fn describe(&self) -> Result<StreamInfo, StreamError> {
         let request = match &self.stream {
-            StreamRef::Name(name) => self.control.describe_stream_summary().stream_name(name),
-            StreamRef::Arn(arn) => self.control.describe_stream_summary().stream_arn(arn),
+            StreamRef::Name(name) => self.sdk.describe_stream_summary().stream_name(name),
+            StreamRef::Arn(arn) => self.sdk.describe_stream_summary().stream_arn(arn),
         };
         let answer = request.send().await.map_err(|error| self.failed("DescribeStreamSummary", &error))?;
         let summary = answer.stream_description_summary();
@@ -238,12 +242,12 @@ impl Client {
         loop {
             // A page is asked for by its token alone.
             let request = match (&next_token, &self.stream) {
-                (Some(token), _) => self.control.list_shards().next_token(token),
+                (Some(token), _) => self.sdk.list_shards().next_token(token),
                 (None, StreamRef::Name(name)) => {
-                    self.control.list_shards().stream_name(name).shard_filter(latest.clone())
+                    self.sdk.list_shards().stream_name(name).shard_filter(latest.clone())
                 }
                 (None, StreamRef::Arn(arn)) => {
-                    self.control.list_shards().stream_arn(arn).shard_filter(latest.clone())
+                    self.sdk.list_shards().stream_arn(arn).shard_filter(latest.clone())
                 }
             };
             let page = request.send().await.map_err(|error| self.failed("ListShards", &error))?;
@@ -314,21 +318,23 @@ impl PutRecords for Client {
     const SIGNED: bool = true;
 
     async fn put_records(&self, body: Bytes, hash: Option<BodyHash>) -> Answer {
-        let exchange = Arc::new(Exchange { body, form: self.form, hash, answer: OnceLock::new() });
-        // The stream is named in the body; it is named here too for the endpoint rules (an ARN
-        // leads to the account's own endpoint).
-        let request = match &self.stream {
-            StreamRef::Name(name) => self.data.put_records().stream_name(name),
-            StreamRef::Arn(arn) => self.data.put_records().stream_arn(arn),
-        };
-        let sent = EXCHANGE.scope(Arc::clone(&exchange), request.send()).await;
-        match (sent, exchange.answer.get()) {
-            (Ok(_), Some(answer)) => answer.clone(),
-            (Ok(_), None) => Answer::Failed(RequestError {
-                kind: RequestErrorKind::Malformed,
-                text: "an answer without a body".into(),
-            }),
-            (Err(error), _) => Answer::Failed(errors::classify(&error)),
+        let sent = tokio::time::timeout(self.attempt_timeout, async {
+            let find = || Route::find(&self.sdk, &self.stream, self.form, self.connect_timeout);
+            let route = self.route.get_or_try_init(find).await?;
+            route.send(body, hash).await.map_err(|error| errors::classify(&error))
+        });
+        let sent = sent
+            .await
+            .unwrap_or_else(|elapsed| Err(errors::classify(&route::SendError::timeout_error(elapsed))));
+        match sent {
+            Ok(response) => match response.body().bytes() {
+                Some(body) => read_answer(body, route::form(&response)),
+                None => Answer::Failed(RequestError {
+                    kind: RequestErrorKind::Malformed,
+                    text: "an answer without a body".into(),
+                }),
+            },
+            Err(error) => Answer::Failed(error),
         }
     }
 }

@@ -78,24 +78,24 @@ impl Client {
         };
         match change {
             Change::Split { shard, at } => {
-                let request = self.control.split_shard().set_stream_name(name).set_stream_arn(arn);
+                let request = self.sdk.split_shard().set_stream_name(name).set_stream_arn(arn);
                 let request = request.shard_to_split(shard.to_string()).new_starting_hash_key(at.to_string());
                 request.send().await.map(drop).map_err(|error| self.refused(change, &error))
             }
             Change::Merge { lower, upper } => {
-                let request = self.control.merge_shards().set_stream_name(name).set_stream_arn(arn);
+                let request = self.sdk.merge_shards().set_stream_name(name).set_stream_arn(arn);
                 let request = request.shard_to_merge(lower.to_string());
                 let request = request.adjacent_shard_to_merge(upper.to_string());
                 request.send().await.map(drop).map_err(|error| self.refused(change, &error))
             }
             Change::ShardCount(count) => {
-                let request = self.control.update_shard_count().set_stream_name(name).set_stream_arn(arn);
+                let request = self.sdk.update_shard_count().set_stream_name(name).set_stream_arn(arn);
                 let request = request.target_shard_count(signed(count));
                 let request = request.scaling_type(ScalingType::UniformScaling);
                 request.send().await.map(drop).map_err(|error| self.refused(change, &error))
             }
             Change::WarmThroughput(mib) => {
-                let request = self.control.update_stream_warm_throughput();
+                let request = self.sdk.update_stream_warm_throughput();
                 let request = request.set_stream_name(name).set_stream_arn(arn);
                 let request = request.warm_throughput_mibps(signed(mib));
                 request.send().await.map(drop).map_err(|error| self.refused(change, &error))

@@ -73,12 +73,12 @@ impl Registrations {
         let mut registration = Registration { client: client.clone(), stream_arn, name, arn: String::new() };
         // Noted before it is asked for: whoever stops waiting for the answer must deregister it too.
         self.lock().push(registration.clone());
-        let request = client.control.register_stream_consumer();
+        let request = client.sdk.register_stream_consumer();
         let request = request.stream_arn(&registration.stream_arn).consumer_name(&registration.name);
         let answer = request.send().await.map_err(|error| client.failed("RegisterStreamConsumer", &error))?;
         registration.arn = answer.consumer().map(|c| c.consumer_arn().to_owned()).unwrap_or_default();
         for _ in 0..ASKED {
-            let request = client.control.describe_stream_consumer().consumer_arn(&registration.arn);
+            let request = client.sdk.describe_stream_consumer().consumer_arn(&registration.arn);
             let answer =
                 request.send().await.map_err(|error| client.failed("DescribeStreamConsumer", &error))?;
             if answer.consumer_description().is_some_and(|c| *c.consumer_status() == ConsumerStatus::Active) {
@@ -94,7 +94,7 @@ impl Registrations {
     pub async fn end(&self) {
         let registrations = std::mem::take(&mut *self.lock());
         for Registration { client, stream_arn, name, .. } in registrations {
-            let request = client.control.deregister_stream_consumer();
+            let request = client.sdk.deregister_stream_consumer();
             let answer = request.stream_arn(&stream_arn).consumer_name(&name).send().await;
             match answer {
                 Err(error) if error.code() != Some("ResourceNotFoundException") => tracing::error!(
@@ -133,7 +133,7 @@ impl Registration {
             }
         };
         let position = position.build().map_err(|error| StreamError::Build(error.into()))?;
-        let request = self.client.control.subscribe_to_shard().consumer_arn(&self.arn);
+        let request = self.client.sdk.subscribe_to_shard().consumer_arn(&self.arn);
         let request = request.shard_id(shard.to_string()).starting_position(position);
         request.send().await.map(|output| Subscription(Box::new(output))).map_err(|error| self.failed(&error))
     }

@@ -1,12 +1,10 @@
 //! Requests to an HTTP service that has no SDK here, signed as AWS asks for it.
 
+use super::signing::Scope;
 use super::{RequestError, RequestErrorKind as Kind};
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, SignableBody, SignableRequest, SigningParams, SigningSettings, sign,
-};
-use aws_sigv4::sign::v4;
+use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody};
 use aws_smithy_http_client::{Connector, proxy, tls};
 use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -144,29 +142,12 @@ impl HttpClient {
         };
         let provider = self.credentials.as_ref().ok_or_else(none)?;
         let identity = provider.provide_credentials().await.map_err(|error| fatal(&error))?.into();
-        let mut settings = SigningSettings::default();
+        let scope = Scope { region: region.to_owned(), service: service.to_owned() };
         // OpenSearch Serverless wants the hash of the body in a header.
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        let params: SigningParams<'_> = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(region)
-            .name(service)
-            .time(SystemTime::now())
-            .settings(settings)
-            .build()
-            .map_err(|error| fatal(&error))?
-            .into();
-        let headers: Vec<(String, String)> =
-            request.headers().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let signable = SignableRequest::new(request.method(), &url, headers, SignableBody::Bytes(body));
-        let signed =
-            sign(signable.map_err(|error| fatal(&error))?, &params).map_err(|error| fatal(&error))?;
-        let (instructions, _) = signed.into_parts();
-        for (name, value) in instructions.headers() {
-            request.headers_mut().insert(name.to_owned(), value.to_owned());
-        }
-        Ok(())
+        let checksum = PayloadChecksumKind::XAmzSha256;
+        scope
+            .sign(request, SignableBody::Bytes(body), checksum, &identity, SystemTime::now())
+            .map_err(|error| fatal(&*error))
     }
 }
 

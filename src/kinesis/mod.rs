@@ -10,7 +10,6 @@ mod control;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod errors;
-mod exchange;
 mod fan_out;
 mod http;
 pub mod limits;
@@ -18,9 +17,11 @@ pub mod md5;
 pub mod null;
 pub mod protocol;
 mod reader;
+mod route;
 mod scan;
 mod sha256;
 mod shard_map;
+mod signing;
 
 pub use answer::{Answer, EntryAnswer, EntryError, RequestError, RequestErrorKind};
 pub use client::{Client, ClientConfig, Reach, StreamError, StreamInfo};

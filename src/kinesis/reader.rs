@@ -97,9 +97,9 @@ impl Client {
         let mut next_token: Option<String> = None;
         loop {
             let request = match (&next_token, &self.stream) {
-                (Some(token), _) => self.control.list_shards().next_token(token),
-                (None, StreamRef::Name(name)) => self.control.list_shards().stream_name(name),
-                (None, StreamRef::Arn(arn)) => self.control.list_shards().stream_arn(arn),
+                (Some(token), _) => self.sdk.list_shards().next_token(token),
+                (None, StreamRef::Name(name)) => self.sdk.list_shards().stream_name(name),
+                (None, StreamRef::Arn(arn)) => self.sdk.list_shards().stream_arn(arn),
             };
             let page = request.send().await.map_err(|error| self.failed("ListShards", &error))?;
             shards.extend(page.shards().iter().filter_map(listed));
@@ -116,8 +116,8 @@ impl Client {
     /// If the shard is not there, or cannot be asked.
     pub async fn shard_iterator(&self, shard: ShardId, from: &Position) -> Result<String, StreamError> {
         let request = match &self.stream {
-            StreamRef::Name(name) => self.control.get_shard_iterator().stream_name(name),
-            StreamRef::Arn(arn) => self.control.get_shard_iterator().stream_arn(arn),
+            StreamRef::Name(name) => self.sdk.get_shard_iterator().stream_name(name),
+            StreamRef::Arn(arn) => self.sdk.get_shard_iterator().stream_arn(arn),
         };
         let request = request.shard_id(shard.to_string());
         let request = match from {
@@ -142,7 +142,7 @@ impl Client {
     /// # Errors
     /// If the iterator is five minutes old, the shard was read too often, or cannot be asked.
     pub async fn get_records(&self, iterator: &str) -> Result<Page, StreamError> {
-        let mut request = self.control.get_records().shard_iterator(iterator);
+        let mut request = self.sdk.get_records().shard_iterator(iterator);
         if let StreamRef::Arn(arn) = &self.stream {
             request = request.stream_arn(arn);
         }

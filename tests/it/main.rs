@@ -23,6 +23,7 @@ mod prove;
 mod proxy;
 mod report;
 mod reshard;
+mod route;
 mod search;
 mod sidecar;
 mod simulation;

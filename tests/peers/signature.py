@@ -1,4 +1,4 @@
-"""Prints the header Authorization that botocore makes for a request to OpenSearch, read as JSON from stdin."""
+"""Prints the header Authorization that botocore makes for a request to OpenSearch or Kinesis, read as JSON from stdin."""
 
 import datetime
 import json

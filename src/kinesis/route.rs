@@ -1,0 +1,224 @@
+//! The way of `PutRecords` requests.
+//!
+//! Where they go, with which headers, for which region and by which credentials the SDK decides, once: it makes a
+//! request ready, down to its signature, which is not sent. All requests are then like that one but for their body and
+//! the time of their signature. Asked for each of them anew, the SDK came to the same each time, with 240 allocations
+//! more and 80 µs, a third of what 500 small records cost.
+
+use super::protocol::{Form, StreamRef};
+use super::signing::Scope;
+use super::{BodyHash, RequestError, RequestErrorKind, cbor, errors};
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_kinesis::error::{BoxError, SdkError};
+use aws_sdk_kinesis::operation::put_records::PutRecordsError;
+use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody};
+use aws_smithy_json::protocol::aws_json_rpc::AwsJsonRpcProtocol;
+use aws_smithy_runtime_api::client::auth::{AuthScheme as _, AuthSchemeId};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient as _, HttpConnector as _, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::identity::{ResolveCachedIdentity as _, SharedIdentityResolver};
+use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_schema::protocol::ClientProtocol as _;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_types::error::metadata::ErrorMetadata;
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Why a request brought no answer to its entries.
+pub(super) type SendError = SdkError<PutRecordsError>;
+
+/// What the SDK decided for the requests to a stream.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// A request without body and signature.
+    request: HttpRequest,
+    scope: Scope,
+    connector: SharedHttpConnector,
+    components: RuntimeComponents,
+    identities: SharedIdentityResolver,
+    /// For credentials, which are looked for without any of it.
+    config: ConfigBag,
+}
+
+/// Headers that differ from request to request, and those that number the SDK's own attempts.
+const NOT_SHARED: [&str; 6] = [
+    "amz-sdk-invocation-id",
+    "amz-sdk-request",
+    "authorization",
+    "content-length",
+    "x-amz-date",
+    "x-amz-security-token",
+];
+
+impl Route {
+    /// Has the SDK make a request to `stream` ready. Nothing is sent to the stream, but there may be to whoever gives
+    /// credentials.
+    pub(super) async fn find(
+        client: &aws_sdk_kinesis::Client,
+        stream: &StreamRef,
+        form: Form,
+        connect_timeout: Duration,
+    ) -> Result<Self, RequestError> {
+        // The stream leads to the endpoint: an ARN to the account's own.
+        let request = match stream {
+            StreamRef::Name(name) => client.put_records().stream_name(name),
+            StreamRef::Arn(arn) => client.put_records().stream_arn(arn),
+        };
+        let ready = Ready::default();
+        let stop = StopBeforeSending(Arc::clone(&ready));
+        let sent = request.set_records(Some(Vec::new())).customize().interceptor(stop).send().await;
+        let ready = ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (ready, sent) {
+            (Some((request, components)), _) => {
+                Self::like(request, components, form, connect_timeout).map_err(fatal)
+            }
+            (None, Err(error)) => Err(errors::classify(&error)),
+            (None, Ok(_)) => Err(fatal("the SDK did not hand over its request")),
+        }
+    }
+
+    fn like(
+        mut request: HttpRequest,
+        components: RuntimeComponents,
+        form: Form,
+        connect_timeout: Duration,
+    ) -> Result<Self, &'static str> {
+        let scope = request.headers().get("authorization").and_then(Scope::of_header);
+        let scope = scope.ok_or("the SDK signs otherwise than by AWS4-HMAC-SHA256")?;
+        for name in NOT_SHARED {
+            request.headers_mut().remove(name);
+        }
+        if form == Form::Cbor {
+            request.headers_mut().insert("content-type", cbor::CONTENT_TYPE);
+        }
+        let identities = components
+            .auth_scheme(AuthSchemeId::from("sigv4"))
+            .and_then(|scheme| scheme.identity_resolver(&components))
+            .ok_or("the SDK has no credentials for signatures")?;
+        let settings = HttpConnectorSettings::builder().connect_timeout(connect_timeout).build();
+        let http = components.http_client().ok_or("the SDK has no HTTP client")?;
+        let connector = http.http_connector(&settings, &components);
+        Ok(Self { request, scope, connector, components, identities, config: ConfigBag::base() })
+    }
+
+    /// Sends one body and gives the answer to it, read to its end.
+    ///
+    /// # Errors
+    /// If there is none, or one that is not of success.
+    pub(super) async fn send(&self, body: Bytes, hash: Option<BodyHash>) -> Result<HttpResponse, SendError> {
+        let construction = |error: BoxError| SendError::construction_failure(error);
+        let request = self.request.try_clone().ok_or_else(|| construction("a body was taken".into()))?;
+        let request = self.sign(request, body, hash).await?;
+        let sent = self.connector.call(request).await;
+        let mut response = sent.map_err(SendError::dispatch_failure)?;
+        let body = ByteStream::new(std::mem::replace(response.body_mut(), SdkBody::taken())).collect().await;
+        match body {
+            Ok(body) => *response.body_mut() = SdkBody::from(body.into_bytes()),
+            Err(error) => return Err(SendError::response_error(error, response)),
+        }
+        if response.status().is_success() { Ok(response) } else { Err(self.refused(response)) }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a signature tells the time of day")]
+    async fn sign(
+        &self,
+        mut request: HttpRequest,
+        body: Bytes,
+        hash: Option<BodyHash>,
+    ) -> Result<HttpRequest, SendError> {
+        // Of credentials that there are none of, or no longer: nothing was sent.
+        let unsigned = |error: BoxError| SendError::dispatch_failure(ConnectorError::other(error, None));
+        // From the cache, which asks for new ones before they expire.
+        let identity = self
+            .components
+            .identity_cache()
+            .resolve_cached_identity(self.identities.clone(), &self.components, &self.config)
+            .await
+            .map_err(unsigned)?;
+        let signable =
+            hash.map_or(SignableBody::Bytes(&body), |BodyHash(hash)| SignableBody::Precomputed(hex(&hash)));
+        request.headers_mut().insert("content-length", body.len().to_string());
+        let now = self.components.time_source().map_or_else(std::time::SystemTime::now, |time| time.now());
+        self.scope
+            .sign(&mut request, signable, PayloadChecksumKind::NoHeader, &identity, now)
+            .map_err(SendError::construction_failure)?;
+        *request.body_mut() = SdkBody::from(body);
+        Ok(request)
+    }
+
+    /// What an answer says that is not of success.
+    fn refused(&self, response: HttpResponse) -> SendError {
+        let metadata = match (form(&response), response.body().bytes()) {
+            (Form::Cbor, Some(body)) => {
+                let (code, message) = cbor::read_error(body);
+                let mut metadata = ErrorMetadata::builder();
+                if let Some(code) = code {
+                    metadata = metadata.code(code);
+                }
+                if let Some(message) = message {
+                    metadata = metadata.message(message);
+                }
+                Ok(metadata)
+            }
+            _ => AwsJsonRpcProtocol::aws_json_1_1().parse_error_metadata(&response, &self.config),
+        };
+        match metadata {
+            Ok(metadata) => SendError::service_error(PutRecordsError::generic(metadata.build()), response),
+            Err(error) => SendError::response_error(error, response),
+        }
+    }
+}
+
+/// The form of an answer.
+pub(super) fn form(response: &HttpResponse) -> Form {
+    match response.headers().get("content-type") {
+        Some(kind) if kind.starts_with(cbor::CONTENT_TYPE) => Form::Cbor,
+        _ => Form::Json,
+    }
+}
+
+fn fatal(text: &str) -> RequestError {
+    RequestError { kind: RequestErrorKind::Fatal, text: text.to_owned() }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Takes the SDK's request, and what it was made with, when it is about to be sent, and keeps it from that.
+#[derive(Debug)]
+struct StopBeforeSending(Ready);
+
+type Ready = Arc<Mutex<Option<(HttpRequest, RuntimeComponents)>>>;
+
+#[dyn_dispatch_hint]
+impl Intercept for StopBeforeSending {
+    fn name(&self) -> &'static str {
+        "StopBeforeSending"
+    }
+
+    fn read_after_signing(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let mut request = context.request().try_clone().ok_or("the SDK's body is not in memory")?;
+        *request.body_mut() = SdkBody::empty();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((request, components.clone()));
+        Err("the request is ready".into())
+    }
+}

@@ -1,0 +1,146 @@
+//! Requests to a stream, as they are on the wire: their headers, signatures and credentials.
+
+use crate::harness::{assert_balanced, finished, peers, tickgen};
+use axum::Router;
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+/// `PutRecords` requests in the order of their arrival.
+type Asked = Arc<Mutex<Vec<(Parts, Bytes)>>>;
+
+/// A stream of one shard that keeps what it is asked.
+async fn serve() -> (String, Asked) {
+    let asked = Asked::default();
+    let router = Router::new().fallback(answer).with_state(Arc::clone(&asked));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, asked)
+}
+
+async fn answer(State(asked): State<Asked>, request: Request) -> String {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    let target = parts.headers["x-amz-target"].to_str().unwrap();
+    let range = json!({"StartingHashKey": "0", "EndingHashKey": u128::MAX.to_string()});
+    let id = "shardId-000000000000";
+    let answer = match target.split_once('.').unwrap().1 {
+        "ListShards" => json!({"Shards": [{
+            "ShardId": id, "HashKeyRange": range, "SequenceNumberRange": {"StartingSequenceNumber": "1"},
+        }]}),
+        "PutRecords" => {
+            let text: Value = serde_json::from_slice(&body).unwrap();
+            let result = json!({"SequenceNumber": "1", "ShardId": id});
+            let results = vec![result; text["Records"].as_array().unwrap().len()];
+            asked.lock().unwrap().push((parts, body));
+            json!({"FailedRecordCount": 0, "Records": results})
+        }
+        _ => json!({"StreamDescriptionSummary": {
+            "StreamName": "s", "StreamARN": "arn:aws:kinesis:ap-northeast-1:000000000000:stream/s",
+            "StreamStatus": "ACTIVE", "RetentionPeriodHours": 24, "StreamCreationTimestamp": 1,
+            "EnhancedMonitoring": [], "OpenShardCount": 1,
+        }}),
+    };
+    answer.to_string()
+}
+
+/// Runs the binary against the server, in an environment with these besides; gives what it was asked.
+async fn asked_by(
+    flags: &[&str],
+    environment: &[(&str, &str)],
+) -> (String, Vec<(Map<String, Value>, Bytes)>) {
+    let (url, asked) = serve().await;
+    let to = ["--stream", "s", "--endpoint-url", &url, "--region", "ap-northeast-1", "--summary", "-"];
+    let mut command = tickgen(&[&to[..], flags].concat());
+    command.envs(environment.iter().copied());
+    let (code, summary, stderr) =
+        tokio::task::spawn_blocking(move || finished(&command.output().unwrap())).await.unwrap();
+    assert_eq!(code, 0, "{stderr}");
+    assert_balanced(&summary);
+    let asked = std::mem::take(&mut *asked.lock().unwrap());
+    assert_eq!(summary["requests"], asked.len(), "nothing is sent that is not counted");
+    let headers = |parts: Parts| {
+        let texts =
+            parts.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
+        texts.collect()
+    };
+    (url, asked.into_iter().map(|(parts, body)| (headers(parts), body)).collect())
+}
+
+/// The first request, and one of those that are like it; their bodies are hashed in pairs, or one by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn botocore_agrees_with_the_signatures_of_records() {
+    let Some(root) = peers(&["venv/bin/python"]) else { return };
+    for load in [["--rps=max", "--records=5000"], ["--rps=10", "--records=4"]] {
+        let (url, asked) = asked_by(&load, &[("AWS_SESSION_TOKEN", "a/token+")]).await;
+        assert!(asked.len() >= 4, "{}", asked.len());
+        for (headers, body) in [&asked[0], &asked[1], &asked[asked.len() - 1]] {
+            let request = json!({
+                "url": url, "headers": headers, "body": std::str::from_utf8(body).unwrap(), "service": "kinesis",
+            });
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/signature.py");
+            let mut python = std::process::Command::new(root.join("venv/bin/python"));
+            let mut python = python.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            python.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
+            let made = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
+            assert_eq!(headers["authorization"], made.trim(), "{request:#}");
+            assert!(made.contains("/ap-northeast-1/kinesis/aws4_request"), "{made}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_have_the_headers_of_the_sdk() {
+    let (_, asked) = asked_by(&["--rps=max", "--records=3000"], &[]).await;
+    for (headers, body) in &asked {
+        assert_eq!(headers["x-amz-target"], "Kinesis_20131202.PutRecords");
+        assert_eq!(headers["content-type"], "application/x-amz-json-1.1");
+        assert_eq!(headers["content-length"], body.len().to_string());
+        assert!(headers["user-agent"].as_str().unwrap().contains("aws-sdk-rust/"), "{headers:?}");
+        // Of attempts of the SDK's own, which it makes none of.
+        assert!(!headers.contains_key("amz-sdk-invocation-id") && !headers.contains_key("amz-sdk-request"));
+        assert!(!headers.contains_key("x-amz-security-token"));
+    }
+}
+
+/// Credentials that are about to expire are asked for anew while the run goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_renewed_in_the_run() {
+    let folder = folder_of("renewed");
+    let script = folder.join("credentials");
+    let expires = "$(date -u -d '+1 second' +%Y-%m-%dT%H:%M:%SZ)";
+    let given = format!(
+        "#!/bin/sh\ncat <<END\n{{\"Version\":1,\"AccessKeyId\":\"KEY$$\",\"SecretAccessKey\":\"s\",\
+         \"SessionToken\":\"token$$\",\"Expiration\":\"{expires}\"}}\nEND\n"
+    );
+    std::fs::write(&script, given).unwrap();
+    let config = folder.join("config");
+    std::fs::write(&config, format!("[profile renewed]\ncredential_process = sh {}\n", script.display()))
+        .unwrap();
+    let flags = ["--profile", "renewed", "--rps=5", "--duration=3s"];
+    let (_, asked) = asked_by(&flags, &[("AWS_CONFIG_FILE", config.to_str().unwrap())]).await;
+    let keys: BTreeSet<&str> = asked
+        .iter()
+        .map(|(headers, _)| {
+            let authorization = headers["authorization"].as_str().unwrap();
+            let key = authorization.split_once("Credential=KEY").unwrap().1.split_once('/').unwrap().0;
+            assert_eq!(headers["x-amz-security-token"], format!("token{key}"), "of the same credentials");
+            key
+        })
+        .collect();
+    assert!(keys.len() > 1, "{keys:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// An empty folder of this name, for this process.
+fn folder_of(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("tickgen-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
