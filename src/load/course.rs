@@ -1,4 +1,5 @@
-use super::shape::{GRAINS, count_due};
+use super::shape::{GRAINS, Hold, count_due};
+use super::walk::Walk;
 use super::{Nanos, Shape};
 use std::sync::Arc;
 
@@ -82,6 +83,22 @@ impl Course {
         self.reach(whole as u128 * GRAINS + ((count - whole) * GRAINS as f64) as u128)
     }
 
+    /// From record `n` on in steps of `stride`, while the rate holds; `None` where it does not, or is yet to be
+    /// turned.
+    pub(super) fn walk(&self, n: u64, stride: u64) -> Option<Walk> {
+        let (last, grains) = (self.last(), u128::from(n) * GRAINS);
+        // One that is reached where the last leg begins belongs to the leg before.
+        let within = grains.checked_sub(last.grains).filter(|&within| within > 0 || self.legs.len() == 1)?;
+        let hold = last.shape.hold_at(within)?;
+        let hold = Hold {
+            begin: last.from.checked_add(hold.begin)?,
+            grains: last.grains + hold.grains,
+            end: last.grains + hold.end,
+            ..hold
+        };
+        Walk::new(hold, n, stride)
+    }
+
     fn reach(&self, grains: u128) -> Option<Nanos> {
         // A count that is reached where a leg ends belongs to that leg, as it fell due in it.
         let place = self.legs.partition_point(|leg| leg.grains < grains).max(1) - 1;
@@ -124,6 +141,22 @@ mod tests {
         assert_eq!(course.start(2), Some(SECOND));
         assert_eq!((course.due(SECOND - 1), course.due(SECOND), course.due(3 * SECOND)), (2, 3, 5));
         assert!((course.rate_at(SECOND / 2 - 1) - 3.0).abs() + (course.rate_at(SECOND) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn starts_are_walked_while_the_rate_holds() {
+        let mut course = Course::new(constant(3));
+        let mut walk = course.walk(4, 2).unwrap();
+        assert_eq!(walk.to(4), course.start(4));
+        for n in (4..10_000).step_by(2) {
+            assert_eq!((walk.to(n), walk.to(n)), (course.start(n), course.start(n)), "{n}");
+        }
+        assert_eq!((walk.to(9_997), walk.to(9_999), walk.to(10_002)), (None, None, None));
+        // To where it ends, and where it is changed.
+        course.turn(SECOND, Shape::once(vec![Piece { curve: Curve::Hold(2_000), span: SECOND }]));
+        assert!(course.walk(3, 1).is_none());
+        let mut walk = course.walk(4, 1).unwrap();
+        assert_eq!((walk.to(4), walk.to(5)), (Some(3 * SECOND / 2), None));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod pauses;
 mod rate;
 mod schedule;
 mod shape;
+mod walk;
 
 pub use arrivals::Arrivals;
 pub use course::Course;

@@ -1,4 +1,5 @@
 use super::arrivals::{Arrivals, RandomStarts};
+use super::walk::Walk;
 use super::{Course, Nanos, Shape};
 
 /// Which records of the run one engine offers: every `of`-th, beginning with `index`.
@@ -144,6 +145,9 @@ pub struct Starts {
     // Random arrivals are drawn twice: where they are counted, and where they are handed out.
     counted: Option<Drawn>,
     issued: Option<Drawn>,
+    // Of even arrivals: the record asked for last, and the way from there on.
+    asked: u64,
+    walk: Option<Walk>,
 }
 
 /// Random starts, and the place of the next in the schedule.
@@ -160,7 +164,7 @@ impl Starts {
         let seed = schedule.seed.wrapping_add(schedule.first);
         let starts = RandomStarts::new(schedule.arrivals, seed, &schedule.course);
         let drawn = starts.map(|starts| Drawn { starts, n: 0 });
-        Self { schedule, counted: drawn.clone(), issued: drawn }
+        Self { schedule, counted: drawn.clone(), issued: drawn, asked: 0, walk: None }
     }
 
     /// How many records are due by `now`, which must not go back; those before its first are.
@@ -188,7 +192,15 @@ impl Starts {
     fn start_of(&mut self, n: u64) -> Option<Nanos> {
         let n = self.schedule.own(n);
         match &mut self.issued {
-            None => self.schedule.course.start(n),
+            None => {
+                let next = self.walk.as_mut().and_then(|walk| walk.to(n));
+                let start = next.or_else(|| {
+                    self.walk = self.schedule.course.walk(n, n.saturating_sub(self.asked).max(1));
+                    self.schedule.course.start(n)
+                });
+                self.asked = n;
+                start
+            }
             Some(drawn) => {
                 while drawn.n < n && drawn.starts.peek().is_some() {
                     drawn.step(&self.schedule.course);
@@ -224,6 +236,7 @@ impl Starts {
         let schedule = &mut self.schedule;
         let ended = schedule.ends;
         schedule.course.turn(now, shape);
+        self.walk = None;
         let ends = schedule.limit.into_iter().chain(schedule.course.ends()).min();
         schedule.ends = ends.or(ended);
         schedule.last = schedule.ends.map_or(Nanos::MAX, |ends| ends.saturating_sub(1));
@@ -249,11 +262,27 @@ impl Drawn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{Rate, SECOND};
+    use crate::load::{Curve, Piece, Rate, SECOND};
     use proptest::prelude::*;
 
     fn constant(thousandths: u64) -> Schedule {
         Schedule::new(Shape::constant(Rate::from_thousandths(thousandths).unwrap()), Arrivals::Even, 0)
+    }
+
+    /// Shapes of holds and ramps, most of them short.
+    fn shapes() -> impl Strategy<Value = Shape> {
+        let rate = || prop_oneof![Just(0), 1_u64..5_000, 1_000_000_u64..9_000_000, Just(10_000_000_000)];
+        let curve = prop_oneof![
+            4 => rate().prop_map(Curve::Hold),
+            1 => (rate(), rate()).prop_map(|(from, to)| Curve::Ramp(from, to)),
+        ];
+        let span = prop_oneof![1..1000_u64, 1..SECOND / 100, 1..3 * SECOND];
+        let piece = (curve, span).prop_map(|(curve, span)| Piece { curve, span });
+        prop_oneof![
+            rate().prop_filter_map("a rate", Rate::from_thousandths).prop_map(Shape::constant),
+            prop::collection::vec(piece.clone(), 1..5).prop_map(Shape::once),
+            prop::collection::vec(piece, 1..5).prop_map(Shape::repeating),
+        ]
     }
 
     fn due(schedule: &Schedule, now: Nanos) -> u64 {
@@ -312,6 +341,30 @@ mod tests {
             let due = shape.due(elapsed);
             prop_assert!(shape.start(due - 1).unwrap() <= elapsed);
             prop_assert!(shape.start(due).unwrap() > elapsed);
+        }
+
+        /// Whatever the rate does, whatever is left out and however often one is asked for.
+        #[test]
+        fn starts_one_after_another_are_those_by_themselves(
+            shapes in prop::collection::vec((0_u64..2 * SECOND, shapes()), 1..5),
+            first in 0_u64..1000,
+            steps in prop::collection::vec((0_u64..4, 1_u64..40), 1..30),
+        ) {
+            let mut shapes = shapes.into_iter();
+            let (_, shape) = shapes.next().unwrap();
+            let mut starts = Starts::new(Schedule::new(shape, Arrivals::Even, 0).beginning(7, first / 2));
+            let (mut n, mut now) = (first, 0);
+            for (stride, times) in steps {
+                for _ in 0..times {
+                    let alone = starts.schedule.course.start(starts.schedule.own(n));
+                    prop_assert_eq!(starts.start_of(n), alone, "{}", n);
+                    n += stride;
+                }
+                if let Some((after, shape)) = shapes.next() {
+                    now += after;
+                    starts.turn(now, shape);
+                }
+            }
         }
 
         /// Random arrivals are counted as they are handed out.

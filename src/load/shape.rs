@@ -46,6 +46,16 @@ struct Point {
     grains: u128,
 }
 
+/// A span in which the rate stays, in which some record starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub(super) rate: Thousandths,
+    pub(super) begin: Nanos,
+    /// The integral at its begin and its end.
+    pub(super) grains: u128,
+    pub(super) end: u128,
+}
+
 /// The integral is counted in grains, 2 * 10^12 to a record: a thousandth of a record per second makes
 /// two in a nanosecond, so that holds and ramps have whole sums.
 pub(super) const GRAINS: u128 = 2 * 1000 * SECOND as u128;
@@ -145,17 +155,37 @@ impl Shape {
 
     /// When the integral passes `grains`.
     pub(super) fn reach(&self, grains: u128) -> Option<Nanos> {
+        let (place, round) = self.place_of(grains)?;
+        let (begin, piece) = (self.begins[place], self.pieces[place]);
+        let grains = grains - round.grains - begin.grains;
+        let within = piece.curve.reach(grains, piece.span).min(piece.span);
+        round.at.checked_add(begin.at)?.checked_add(within)
+    }
+
+    /// The hold in which the integral passes `grains`, if it does in one.
+    pub(super) fn hold_at(&self, grains: u128) -> Option<Hold> {
+        let (place, round) = self.place_of(grains)?;
+        let (begin, end) = (self.begins[place], self.begins[place + 1]);
+        let Curve::Hold(rate) = self.pieces[place].curve else { return None };
+        Some(Hold {
+            rate,
+            begin: round.at.checked_add(begin.at)?,
+            grains: round.grains + begin.grains,
+            end: round.grains + end.grains,
+        })
+    }
+
+    /// The piece in which the integral passes `grains`, and where its round begins.
+    fn place_of(&self, grains: u128) -> Option<(usize, Point)> {
         let whole = self.whole();
-        let (rounds, grains) =
-            if self.repeats { (grains / whole.grains, grains % whole.grains) } else { (0, grains) };
-        if grains >= whole.grains {
+        let rounds = if self.repeats { grains / whole.grains } else { 0 };
+        let round =
+            Point { at: u64::try_from(rounds).ok()?.checked_mul(whole.at)?, grains: rounds * whole.grains };
+        let within = grains - round.grains;
+        if within >= whole.grains {
             return None;
         }
-        let place = self.begins.partition_point(|begin| begin.grains <= grains) - 1;
-        let (begin, piece) = (self.begins[place], self.pieces[place]);
-        let within = piece.curve.reach(grains - begin.grains, piece.span).min(piece.span);
-        let rounds = u64::try_from(rounds).ok()?.checked_mul(whole.at)?;
-        rounds.checked_add(begin.at)?.checked_add(within)
+        Some((self.begins.partition_point(|begin| begin.grains <= within) - 1, round))
     }
 
     /// The integral up to `at`.
