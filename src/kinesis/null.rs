@@ -1,7 +1,8 @@
 //! A Kinesis that stores nothing: it answers as fast as it can read, from canned answers, so that
 //! what is measured is the producer. Its threads count the processor time that they take themselves.
 
-use super::{ShardMap, hash_key};
+use super::ShardMap;
+use super::md5::{LANES, digests};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -30,25 +31,31 @@ pub struct NullEndpoint {
 }
 
 impl NullEndpoint {
-    /// Starts one that answers each request after `delay`, as a stream of one shard.
+    /// Starts one that answers each request after `delay`, as a stream of one shard, from canned answers.
     ///
     /// # Errors
     /// If there is no port, no thread, or no TLS.
     pub fn start(tls: bool, delay: Duration) -> std::io::Result<Self> {
-        Self::of_shards(1, tls, delay)
+        Self::answering(tls, delay, Shards { map: ShardMap::even(1), names: Vec::new() })
     }
 
-    /// Starts one that answers as a stream of so many shards. With one answers are canned; with more each entry
-    /// is answered by its shard, in JSON alone, which takes the endpoint far longer.
+    /// Starts one that answers as a stream of so many shards: in JSON each entry by its shard, in CBOR all by the
+    /// first. For an entry it takes as long with one shard as with a thousand.
     ///
     /// # Errors
     /// See [`NullEndpoint::start`].
+    pub fn of_shards(shards: u64, delay: Duration) -> std::io::Result<Self> {
+        let map = ShardMap::even(shards.max(1));
+        let names = map.shards().iter().map(|shard| shard.id.to_string()).collect();
+        Self::answering(false, delay, Shards { map, names })
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "a server beside the producer, which must not share its threads"
     )]
-    pub fn of_shards(shards: u64, tls: bool, delay: Duration) -> std::io::Result<Self> {
-        let map = Arc::new(ShardMap::even(shards.max(1)));
+    fn answering(tls: bool, delay: Duration, shards: Shards) -> std::io::Result<Self> {
+        let shards = Arc::new(shards);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let addr = listener.local_addr()?;
         let config = if tls { Some(tls_config()?) } else { None };
@@ -56,8 +63,8 @@ impl NullEndpoint {
         let counter = Arc::clone(&cpu_nanos);
         std::thread::spawn(move || {
             for socket in listener.incoming().filter_map(Result::ok) {
-                let (config, counter, map) = (config.clone(), Arc::clone(&counter), Arc::clone(&map));
-                std::thread::spawn(move || serve(socket, config, (delay, map), &counter));
+                let (config, counter, shards) = (config.clone(), Arc::clone(&counter), Arc::clone(&shards));
+                std::thread::spawn(move || serve(socket, config, (delay, shards), &counter));
             }
         });
         Ok(Self { addr, tls, cpu_nanos })
@@ -118,12 +125,18 @@ fn serve(socket: TcpStream, config: Option<Arc<ServerConfig>>, manner: Manner, c
 }
 
 /// How long an answer takes, and the shards that it is of.
-type Manner = (Duration, Arc<ShardMap>);
+type Manner = (Duration, Arc<Shards>);
+
+/// The shards of a stream, and their names where entries are answered by them.
+struct Shards {
+    map: ShardMap,
+    names: Vec<String>,
+}
 
 struct Connection<S> {
     socket: S,
     delay: Duration,
-    map: Arc<ShardMap>,
+    shards: Arc<Shards>,
     buffer: Vec<u8>,
     filled: usize,
     /// Whole responses by their form and number of results.
@@ -131,8 +144,8 @@ struct Connection<S> {
 }
 
 impl<S: Read + Write> Connection<S> {
-    fn new(socket: S, (delay, map): Manner) -> Self {
-        Self { socket, delay, map, buffer: vec![0; 1 << 20], filled: 0, canned: HashMap::new() }
+    fn new(socket: S, (delay, shards): Manner) -> Self {
+        Self { socket, delay, shards, buffer: vec![0; 1 << 20], filled: 0, canned: HashMap::new() }
     }
 
     fn serve(&mut self, cpu: &AtomicU64) {
@@ -160,9 +173,8 @@ impl<S: Read + Write> Connection<S> {
             if !self.delay.is_zero() {
                 std::thread::sleep(self.delay);
             }
-            // In CBOR all are of the first shard.
-            let by_shard = (self.map.shards().len() > 1 && !in_cbor)
-                .then(|| response(&results_by_shard(body, &self.map)));
+            let by_shard = (!self.shards.names.is_empty() && !in_cbor)
+                .then(|| response(&results_by_shard(body, &self.shards)));
             let canned = self.canned.entry((in_cbor, entries)).or_insert_with(|| {
                 if in_cbor {
                     return cbor_response(entries);
@@ -174,7 +186,7 @@ impl<S: Read + Write> Connection<S> {
         } else if text.contains("kinesis_20131202.putrecord") {
             self.socket.write_all(&response(RESULT)).ok()?;
         } else if text.contains("listshards") {
-            self.socket.write_all(&response(&shards(&self.map))).ok()?;
+            self.socket.write_all(&response(&listed(&self.shards.map))).ok()?;
         } else {
             self.socket.write_all(&response(SUMMARY)).ok()?;
         }
@@ -210,7 +222,7 @@ impl<S: Read + Write> Connection<S> {
 }
 
 /// The answer to `ListShards`.
-fn shards(map: &ShardMap) -> String {
+fn listed(map: &ShardMap) -> String {
     let shard = |shard: &super::Shard| {
         let (id, first, last) = (shard.id, shard.first, shard.last);
         format!(
@@ -221,25 +233,37 @@ fn shards(map: &ShardMap) -> String {
     format!(r#"{{"Shards":[{}]}}"#, shards.join(","))
 }
 
+const PARTITION_KEY: &[u8] = br#""PartitionKey":""#;
+const EXPLICIT_HASH_KEY: &[u8] = br#""ExplicitHashKey":""#;
+
 /// A result for each entry of a body in JSON, by the shard that takes it.
-fn results_by_shard(body: &[u8], map: &ShardMap) -> String {
-    let text = |entry: &[u8], name: &str| {
-        let begin = find(entry, name.as_bytes())? + name.len();
-        let end = begin + memchr::memchr(b'"', &entry[begin..])?;
-        Some(String::from_utf8_lossy(&entry[begin..end]).into_owned())
-    };
-    let result = |at: usize| {
-        // The key and the hash key stand together, up to the end of the entry.
-        let end = memchr::memchr(b'}', &body[at..]).map_or(body.len(), |end| at + end);
-        let entry = &body[at..end];
-        let explicit = text(entry, r#""ExplicitHashKey":""#).and_then(|number| number.parse().ok());
-        let key = text(entry, r#""PartitionKey":""#).unwrap_or_default();
-        let shard = map.shards()[map.route(explicit.unwrap_or_else(|| hash_key(key.as_bytes())))].id;
-        format!(r#"{{"SequenceNumber":"4967100000000000000000000000000000002","ShardId":"{shard}"}}"#)
-    };
-    let entries = memchr::memmem::find_iter(body, b"\"PartitionKey\":\"");
-    let results: Vec<String> = entries.map(result).collect();
-    format!(r#"{{"FailedRecordCount":0,"Records":[{}]}}"#, results.join(","))
+fn results_by_shard(body: &[u8], shards: &Shards) -> String {
+    // The key and the hash key stand together, up to the end of the entry.
+    let entry = |at: usize| &body[at..memchr::memchr(b'}', &body[at..]).map_or(body.len(), |end| at + end)];
+    let entries: Vec<&[u8]> = memchr::memmem::find_iter(body, PARTITION_KEY).map(entry).collect();
+    let mut results = String::with_capacity(entries.len() * 128 + 64);
+    results.push_str(r#"{"FailedRecordCount":0,"Records":["#);
+    for entries in entries.chunks(LANES) {
+        let keys: Vec<&[u8]> =
+            entries.iter().map(|entry| text_of(PARTITION_KEY, entry).unwrap_or_default()).collect();
+        for (entry, hash) in entries.iter().zip(digests(&keys)) {
+            let explicit = text_of(EXPLICIT_HASH_KEY, entry)
+                .and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+            let place = shards.map.route(explicit.unwrap_or(u128::from_be_bytes(hash)));
+            results.push_str(r#"{"SequenceNumber":"4967100000000000000000000000000000002","ShardId":""#);
+            results.push_str(&shards.names[place]);
+            results.push_str("\"},");
+        }
+    }
+    results.truncate(results.trim_end_matches(',').len());
+    results.push_str("]}");
+    results
+}
+
+/// The text that follows `name`, up to its quote.
+fn text_of<'a>(name: &[u8], entry: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = &entry[memchr::memmem::find(entry, name)? + name.len()..];
+    Some(&rest[..memchr::memchr(b'"', rest)?])
 }
 
 fn response(body: &str) -> Vec<u8> {
@@ -273,4 +297,28 @@ fn find(text: &[u8], word: &[u8]) -> Option<usize> {
 
 fn count(text: &[u8], word: &[u8]) -> usize {
     memchr::memmem::find_iter(text, word).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinesis::protocol::{BodyWriter, Form, StreamRef, read_answer};
+    use crate::kinesis::{Answer, EntryAnswer, hash_key};
+
+    #[test]
+    fn entries_are_answered_by_the_shards_that_take_them() {
+        let map = ShardMap::even(7);
+        let names = map.shards().iter().map(|shard| shard.id.to_string()).collect();
+        let mut body = BodyWriter::new(&StreamRef::parse("null"), Form::Json);
+        let mut expected = Vec::new();
+        for n in 0_u32..200 {
+            let explicit = (n % 3 == 0).then(|| u128::MAX / 200 * u128::from(n));
+            let key = format!("key {n}");
+            body.entry(b"data", key.as_bytes(), explicit);
+            let place = map.route(explicit.unwrap_or_else(|| hash_key(key.as_bytes())));
+            expected.push(EntryAnswer::Accepted(map.shards()[place].id));
+        }
+        let results = results_by_shard(&body.finish(Vec::new()), &Shards { map, names });
+        assert_eq!(read_answer(results.as_bytes(), Form::Json), Answer::Entries(expected));
+    }
 }
