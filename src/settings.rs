@@ -142,7 +142,7 @@ settings! {
             "Size at which an aggregate is full"
         BatchEntries "batch-entries" = "500", "N";
             "Entries in one PutRecords request, at most"
-        BatchBytes "batch-bytes" = "4MiB", "SIZE";
+        BatchBytes "batch-bytes" = "2MiB", "SIZE";
             "Bytes of one PutRecords request, at most: data before base64 plus partition keys"
         Linger "linger" = "", "TIME";
             "Longest wait for a batch to fill, and for an aggregate before it; not set: 10ms, 50ms with --aggregate at up to 250000 records/s"
