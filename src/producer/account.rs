@@ -1,4 +1,5 @@
 use super::measures::{Billed, Counts, Durations, add, histogram};
+use super::tally::Tally;
 use super::{FlushReason, Ledger, Record, Windows};
 use crate::kinesis::{EntryError, RequestErrorKind, ShardId};
 use crate::load::{Nanos, Pauses};
@@ -297,12 +298,11 @@ impl Account {
     }
 
     /// Notes records that were made at `now`.
-    pub(super) fn generate(&mut self, records: &[Record], now: Nanos) {
+    pub(super) fn generate(&mut self, records: &[Record], now: Nanos, tally: &mut Tally) {
         let mut measured = 0;
-        let mut lateness = self.start_lateness.run();
         for (first, count) in alike(records).filter(|(first, _)| first.intended >= self.warmup_ends_at) {
             measured += count;
-            lateness.record(now.saturating_sub(first.intended), count);
+            tally.lateness.record(&mut self.start_lateness, now.saturating_sub(first.intended), count);
         }
         let all = records.len() as u64;
         self.ledger.generate(all);
@@ -310,15 +310,13 @@ impl Account {
     }
 
     /// Notes records that were acked at `now`, of a request sent at `sent`.
-    pub(super) fn ack(&mut self, records: &[Record], sent: Nanos, now: Nanos) {
+    pub(super) fn ack(&mut self, records: &[Record], sent: Nanos, now: Nanos, tally: &mut Tally) {
         let mut measured = 0;
-        let mut response = self.response_time.run();
-        let (mut lag, mut queue) = (self.schedule_lag.run(), self.queue_time.run());
         for (first, count) in alike(records).filter(|(first, _)| first.intended >= self.warmup_ends_at) {
             measured += count;
-            response.record(now.saturating_sub(first.intended), count);
-            lag.record(Nanos::from(first.lag_micros) * 1000, count);
-            queue.record(sent.saturating_sub(first.made()), count);
+            tally.response.record(&mut self.response_time, now.saturating_sub(first.intended), count);
+            tally.lag.record(&mut self.schedule_lag, Nanos::from(first.lag_micros) * 1000, count);
+            tally.queue.record(&mut self.queue_time, sent.saturating_sub(first.made()), count);
         }
         if measured > 0 {
             self.service_time.record(now.saturating_sub(sent), measured);

@@ -17,6 +17,7 @@ use super::heat::Heat;
 use super::packing::Packing;
 use super::retry::{RetryPolicy, RetryQueue};
 use super::room::Member;
+use super::tally::Tally;
 use super::windows::WindowCutter;
 use super::{Pacer, Record, Room, Snapshot, Steered, Witness};
 use crate::kinesis::{RequestError, ShardMap};
@@ -42,6 +43,8 @@ pub struct Engine {
     taken: u64,
     jitter: Draws,
     account: Account,
+    // Not in the account yet.
+    tally: Tally,
     // The place in the account of each slot of the backlog.
     accounts: Vec<usize>,
     heat: Heat,
@@ -111,6 +114,7 @@ impl Engine {
             taken: 0,
             jitter: Draws::new(config.seed, 3),
             account,
+            tally: Tally::default(),
             accounts,
             heat,
             feeding: config.feed.map(Feeding::new),
@@ -144,7 +148,10 @@ impl Engine {
     /// The next request to send at `now`; to be called until it gives none.
     pub fn poll(&mut self, now: Nanos) -> Option<Request> {
         self.note_holdup(now);
-        self.windows.cut(&mut self.account, self.pacer.scheduled(), now);
+        if self.windows.is_over(now) {
+            self.tally.pour_into(&mut self.account);
+            self.windows.cut(&mut self.account, self.pacer.scheduled(), now);
+        }
         self.resend(now);
         self.issue(now);
         self.sweep(now);
@@ -318,6 +325,7 @@ impl Engine {
     #[must_use]
     pub fn snapshot(&self, now: Nanos) -> Snapshot {
         let mut account = self.account.clone();
+        self.tally.add_to(&mut account);
         for (slot, records_per_second) in self.backlog.limits() {
             account.shards[self.accounts[slot as usize]].limit = Some(records_per_second);
         }

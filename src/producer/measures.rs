@@ -100,14 +100,10 @@ impl Durations {
         self.sum += u128::from(duration) * u128::from(records);
     }
 
+    /// Adds this time in microseconds to the histogram alone; the sum is told apart.
     #[expect(clippy::expect_used, reason = "it fails only where it may not grow, and past what it may count")]
-    fn count(&mut self, micros: u64, records: u64) {
+    pub(super) fn count(&mut self, micros: u64, records: u64) {
         self.histogram.record_n(micros.min(Self::LONGEST_MICROS), records).expect("a histogram that grows");
-    }
-
-    /// Adds times one after another.
-    pub(crate) fn run(&mut self) -> Run<'_> {
-        Run { durations: self, bucket: 0, records: 0 }
     }
 
     /// The histogram, in microseconds.
@@ -129,47 +125,13 @@ impl Durations {
         self.sum as f64 / count as f64 / 1e6
     }
 
+    pub(super) fn add_sum(&mut self, nanos: u128) {
+        self.sum += nanos;
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         add(&mut self.histogram, &other.histogram);
         self.sum += other.sum;
-    }
-}
-
-/// Times one after another, of which neighbours mostly fall into one bucket: those are added at once.
-#[derive(Debug)]
-pub(crate) struct Run<'a> {
-    durations: &'a mut Durations,
-    // Where the bucket begins that the last ones fell into, in microseconds, and how many are not added yet.
-    bucket: u64,
-    records: u64,
-}
-
-impl Run<'_> {
-    /// Adds this time for so many records.
-    pub(crate) fn record(&mut self, duration: Nanos, records: u64) {
-        // As the histogram rounds, but in a few instructions: it keeps eleven bits of each for its three digits.
-        let micros = duration / 1000;
-        let dropped = (u64::BITS - micros.leading_zeros()).saturating_sub(11);
-        let bucket = micros >> dropped << dropped;
-        if bucket != self.bucket {
-            self.add();
-            self.bucket = bucket;
-        }
-        self.records += records;
-        self.durations.sum += u128::from(duration) * u128::from(records);
-    }
-
-    fn add(&mut self) {
-        if self.records > 0 {
-            self.durations.count(self.bucket, self.records);
-            self.records = 0;
-        }
-    }
-}
-
-impl Drop for Run<'_> {
-    fn drop(&mut self) {
-        self.add();
     }
 }
 
@@ -183,31 +145,4 @@ pub(super) fn histogram(highest: u64) -> Histogram<u64> {
 #[expect(clippy::expect_used, reason = "adding fails only if the bounds differ")]
 pub(super) fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
     sum.add(other).expect("the same bounds");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn a_run_of_times_counts_as_one_by_one(
-            times in prop::collection::vec((prop_oneof![0..10_000_u64, 0..9_000_000_000_u64, 0..4_000_000_000_000_u64, any::<u64>()], 1..9_u64), 0..200),
-        ) {
-            let (mut all, mut single) = (Durations::new(), Durations::new());
-            let mut run = all.run();
-            for (first, records) in times {
-                // A time and its neighbours.
-                for time in [first, first.saturating_add(700), first.saturating_add(90_000)] {
-                    run.record(time, records);
-                    single.record(time, records);
-                }
-            }
-            drop(run);
-            prop_assert_eq!(all.sum, single.sum);
-            prop_assert_eq!((all.histogram.min(), all.histogram.max()), (single.histogram.min(), single.histogram.max()));
-            prop_assert!(all.histogram == single.histogram);
-        }
-    }
 }

@@ -29,6 +29,7 @@ mod shard_limit;
 mod snapshot;
 mod steered;
 mod steering;
+mod tally;
 mod windows;
 mod witness;
 

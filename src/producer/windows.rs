@@ -204,9 +204,14 @@ impl WindowCutter {
         Self { width: SECOND, current: Window::default(), seen: Window::default(), times }
     }
 
+    /// Whether the time of the current window is over.
+    pub(super) fn is_over(&self, now: Nanos) -> bool {
+        now >= self.current.from + self.width
+    }
+
     /// Ends the current window if its time is over.
     pub(super) fn cut(&mut self, account: &mut Account, scheduled: u64, now: Nanos) {
-        if now >= self.current.from + self.width {
+        if self.is_over(now) {
             self.close(account, scheduled, now);
             self.current.from = now / self.width * self.width;
         }

@@ -9,6 +9,7 @@ impl Engine {
     /// Closes the account of a run that is done.
     pub fn finish(&mut self, now: Nanos) {
         self.room.leave_queue(self.member);
+        self.tally.pour_into(&mut self.account);
         self.windows.close(&mut self.account, self.pacer.scheduled(), now);
     }
 

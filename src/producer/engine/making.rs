@@ -60,7 +60,7 @@ impl Engine {
                 *record = Record::new(n, intended, payload_len, self.source.key_len(n)).made_at(now);
                 self.heat.count(&self.source, record);
             }
-            self.account.generate(&made[..count], now);
+            self.account.generate(&made[..count], now, &mut self.tally);
             self.backlog.push(&made[..count], &self.source, now);
         }
     }

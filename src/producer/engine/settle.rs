@@ -87,7 +87,7 @@ impl Engine {
             return;
         }
         self.pacer.acked(now);
-        self.account.ack(records, sent, now);
+        self.account.ack(records, sent, now, &mut self.tally);
         self.forget(records);
         if self.pacer.ended().is_some_and(|end| now > end) {
             let late = records.iter().filter(|record| sent > record.intended + self.on_time);
