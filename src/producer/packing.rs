@@ -24,15 +24,16 @@ pub enum Packing {
 pub(super) const AGGREGATE_KEY: &[u8] = b"a";
 
 /// The longest of [`Packing::turn`].
-const LONGEST_TURN: Nanos = 5 * MILLISECOND;
+const LONGEST_TURN: Nanos = 10 * MILLISECOND;
 
 impl Packing {
-    /// How long a record that is due may wait to be made with the next ones: of what its aggregate lingers a small part.
-    /// At 100,000/s a wake for each 5 ms rather than each millisecond saves a quarter of the processor time.
+    /// How long a record that is due may wait to be made with the next ones: a fifth of what its aggregate lingers. At
+    /// 100,000/s a wake for each 5 ms rather than each millisecond saves a quarter of the processor time, one for each
+    /// 10 ms 8 % more.
     pub(super) fn turn(&self) -> Nanos {
         match self {
             Self::Single => 0,
-            Self::Aggregate { linger, .. } => (linger / 10).min(LONGEST_TURN),
+            Self::Aggregate { linger, .. } => (linger / 5).min(LONGEST_TURN),
         }
     }
 
