@@ -8,7 +8,7 @@ use std::process::Command;
 
 // Seconds of a run as fast as it goes, and of one at a rate: processor time is told in hundredths.
 const AT_MOST: u64 = 4;
-const AT_A_RATE: u64 = 10;
+const AT_A_RATE: u64 = 20;
 
 const MAX: &[&str] = &["--rps", "max", "--stamp", "none"];
 const AGGREGATE: &[&str] = &["--rps", "max", "--stamp", "none", "--aggregate"];
@@ -73,17 +73,20 @@ const BARS: &[Bar] = &[
     Bar {
         what: "two cores, of one, by processor time",
         aim: Aim::AtLeast(1.8),
-        figure: |r| 2.0 * r.single.per_cpu() / r.single_one_core.per_cpu(),
+        figure: |r| two_of_one(&r.single, &r.single_one_core),
     },
     Bar {
         what: "two cores, of one, aggregated",
         aim: Aim::AtLeast(1.8),
-        figure: |r| 2.0 * r.aggregate.per_cpu() / r.aggregate_one_core.per_cpu(),
+        figure: |r| two_of_one(&r.aggregate, &r.aggregate_one_core),
     },
     Bar {
-        what: "20 ms added to each answer, of the plain SDK loop",
+        what: "20 ms added to each answer, of the plain SDK loop without",
         aim: Aim::AtLeast(2.5),
-        figure: |r| r.single_delayed.per_cpu() / r.plain.per_cpu(),
+        figure: |r| {
+            let [delayed, plain] = [&r.single_delayed, &r.plain];
+            (delayed.per_cpu() / plain.per_cpu()).min(delayed.rate() / plain.rate())
+        },
     },
     Bar {
         what: "20 ms added to each answer, records/s of those without",
@@ -91,11 +94,12 @@ const BARS: &[Bar] = &[
         figure: |r| r.single_delayed.rate() / r.single.rate(),
     },
     Bar {
-        what: "peak memory in the above, MiB",
+        what: "peak memory of any run, MiB",
         aim: Aim::AtMost(96.0),
         figure: |r| {
             [&r.single, &r.aggregate, &r.aggregate_cbor, &r.single_delayed]
-                .iter()
+                .into_iter()
+                .chain([&r.single_one, &r.aggregate_one, &r.single_thousand, &r.aggregate_thousand])
                 .map(|run| run.peak_mib)
                 .fold(0.0, f64::max)
         },
@@ -135,7 +139,7 @@ const BARS: &[Bar] = &[
     Bar { what: "`--aggregate`, records per CPU-second", aim: Aim::Told, figure: |r| r.aggregate.per_cpu() },
 ];
 
-/// Measures all bars in so many rounds, some 80 s each, and prints their medians.
+/// Measures all bars in so many rounds, some 110 s each, and prints their medians.
 pub(crate) fn measure_all(rounds: u64) -> Result<()> {
     let servers = Servers {
         canned: Server::start(0, None)?,
@@ -145,10 +149,14 @@ pub(crate) fn measure_all(rounds: u64) -> Result<()> {
     };
     let rounds: Vec<Round> = (0..rounds).map(|_| round(&servers)).collect::<Result<_>>()?;
     println!("| | aimed at | median | lowest | highest | |\n|---|---|---|---|---|---|");
-    for bar in BARS {
-        print(bar, rounds.iter().map(bar.figure).collect());
-    }
-    Ok(())
+    let missed = BARS.iter().filter(|bar| !print(bar, rounds.iter().map(bar.figure).collect())).count();
+    if missed == 0 { Ok(()) } else { Err(format!("{missed} missed").into()) }
+}
+
+/// What two cores are of one by processor time: the null server has a part of them. One that keeps to one core has no
+/// more than its rate.
+fn two_of_one(two: &Run, one: &Run) -> f64 {
+    if two.share_of_a_core() > 1.1 { 2.0 * two.per_cpu() / one.per_cpu() } else { two.rate() / one.rate() }
 }
 
 fn round(servers: &Servers) -> Result<Round> {
@@ -182,19 +190,21 @@ fn on_one_core(server: &Server, flags: &[&str]) -> Command {
     command
 }
 
-fn print(bar: &Bar, figures: Vec<f64>) {
+/// Prints a bar; tells whether it is met.
+fn print(bar: &Bar, figures: Vec<f64>) -> bool {
     let lowest = figures.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let middle = median(figures);
     let (aim, met) = match bar.aim {
-        Aim::AtLeast(least) => (format!("≥ {least}"), told(middle >= least)),
-        Aim::AtMost(most) => (format!("≤ {most}"), told(middle <= most)),
-        Aim::Told => (String::new(), ""),
+        Aim::AtLeast(least) => (format!("≥ {least}"), Some(middle >= least)),
+        Aim::AtMost(most) => (format!("≤ {most}"), Some(middle <= most)),
+        Aim::Told => (String::new(), None),
     };
+    let told = met.map_or("", |met| if met { "met" } else { "missed" });
     let digits = if middle >= 1e3 { 0 } else { 2 };
-    println!("| {} | {aim} | {middle:.digits$} | {lowest:.digits$} | {highest:.digits$} | {met} |", bar.what);
-}
-
-fn told(met: bool) -> &'static str {
-    if met { "met" } else { "missed" }
+    println!(
+        "| {} | {aim} | {middle:.digits$} | {lowest:.digits$} | {highest:.digits$} | {told} |",
+        bar.what
+    );
+    met.unwrap_or(true)
 }

@@ -70,9 +70,12 @@ pub(crate) fn measure(mut command: Command) -> Result<Run> {
     let pid = child.id();
     let peak = std::thread::spawn(move || watch_memory(pid));
     let summary: serde_json::Value = serde_json::from_reader(output)?;
-    child.wait()?;
+    let status = child.wait()?;
     let process = begun.elapsed().as_secs_f64();
     let cpu = children_cpu()? - cpu_before;
+    if !status.success() || ["dropped", "lost"].iter().any(|name| summary[name].as_u64() > Some(0)) {
+        return Err(format!("{status}: {summary}").into());
+    }
     let figure = |name: &str| summary[name].as_f64().ok_or_else(|| format!("no {name} in {summary}"));
     Ok(Run {
         records: figure("acked")?,

@@ -72,7 +72,7 @@ pub struct Client {
     pub(super) stream: StreamRef,
     pub(super) sdk: aws_sdk_kinesis::Client,
     form: Form,
-    connect_timeout: Duration,
+    timeouts: TimeoutConfig,
     attempt_timeout: Duration,
     // Found by the first request.
     route: Arc<OnceCell<Route>>,
@@ -180,12 +180,12 @@ impl Client {
         let sdk = sdk
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .timeout_config(timeouts);
+            .timeout_config(timeouts.clone());
         Ok(Self {
             stream: config.stream.clone(),
             sdk: aws_sdk_kinesis::Client::from_conf(sdk.build()),
             form: config.form,
-            connect_timeout: config.connect_timeout,
+            timeouts,
             attempt_timeout: config.attempt_timeout,
             route: Arc::default(),
             connections,
@@ -319,7 +319,7 @@ impl PutRecords for Client {
 
     async fn put_records(&self, body: Bytes, hash: Option<BodyHash>) -> Answer {
         let sent = tokio::time::timeout(self.attempt_timeout, async {
-            let find = || Route::find(&self.sdk, &self.stream, self.form, self.connect_timeout);
+            let find = || Route::find(&self.sdk, &self.stream, self.form, self.timeouts.clone());
             let route = self.route.get_or_try_init(find).await?;
             route.send(body, hash).await.map_err(|error| errors::classify(&error))
         });

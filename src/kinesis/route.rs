@@ -8,14 +8,18 @@
 use super::protocol::{Form, StreamRef};
 use super::signing::Scope;
 use super::{BodyHash, RequestError, RequestErrorKind, cbor, errors};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::{BoxError, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
 use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody};
 use aws_smithy_json::protocol::aws_json_rpc::AwsJsonRpcProtocol;
 use aws_smithy_runtime_api::client::auth::{AuthScheme as _, AuthSchemeId};
+use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 use aws_smithy_runtime_api::client::http::{
     HttpClient as _, HttpConnector as _, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -24,12 +28,15 @@ use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_schema::protocol::ClientProtocol as _;
+use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_types::date_time::Format;
 use aws_smithy_types::error::metadata::ErrorMetadata;
 use bytes::Bytes;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Why a request brought no answer to its entries.
 pub(super) type SendError = SdkError<PutRecordsError>;
@@ -43,19 +50,18 @@ pub(super) struct Route {
     connector: SharedHttpConnector,
     components: RuntimeComponents,
     identities: SharedIdentityResolver,
-    /// For credentials, which are looked for without any of it.
+    /// How long credentials are looked for.
     config: ConfigBag,
+    /// How many milliseconds the service's clock is ahead of this one, by its last answer.
+    ahead_millis: AtomicI64,
 }
 
-/// Headers that differ from request to request, and those that number the SDK's own attempts.
-const NOT_SHARED: [&str; 6] = [
-    "amz-sdk-invocation-id",
-    "amz-sdk-request",
-    "authorization",
-    "content-length",
-    "x-amz-date",
-    "x-amz-security-token",
-];
+/// Headers that differ from request to request.
+const NOT_SHARED: [&str; 5] =
+    ["authorization", "content-length", "x-amz-date", "x-amz-security-token", "x-amzn-trace-id"];
+
+/// Answers of a server that is better not asked again over the same connection.
+const TRANSIENT: [u16; 4] = [500, 502, 503, 504];
 
 impl Route {
     /// Has the SDK make a request to `stream` ready. Nothing is sent to the stream, but there may be to whoever gives
@@ -64,7 +70,7 @@ impl Route {
         client: &aws_sdk_kinesis::Client,
         stream: &StreamRef,
         form: Form,
-        connect_timeout: Duration,
+        timeouts: TimeoutConfig,
     ) -> Result<Self, RequestError> {
         // The stream leads to the endpoint: an ARN to the account's own.
         let request = match stream {
@@ -77,7 +83,7 @@ impl Route {
         let ready = ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (ready, sent) {
             (Some((request, components)), _) => {
-                Self::like(request, components, form, connect_timeout).map_err(fatal)
+                Self::like(request, components, form, timeouts).map_err(fatal)
             }
             (None, Err(error)) => Err(errors::classify(&error)),
             (None, Ok(_)) => Err(fatal("the SDK did not hand over its request")),
@@ -88,7 +94,7 @@ impl Route {
         mut request: HttpRequest,
         components: RuntimeComponents,
         form: Form,
-        connect_timeout: Duration,
+        timeouts: TimeoutConfig,
     ) -> Result<Self, &'static str> {
         let scope = request.headers().get("authorization").and_then(Scope::of_header);
         let scope = scope.ok_or("the SDK signs otherwise than by AWS4-HMAC-SHA256")?;
@@ -102,10 +108,23 @@ impl Route {
             .auth_scheme(AuthSchemeId::from("sigv4"))
             .and_then(|scheme| scheme.identity_resolver(&components))
             .ok_or("the SDK has no credentials for signatures")?;
-        let settings = HttpConnectorSettings::builder().connect_timeout(connect_timeout).build();
+        let mut settings = HttpConnectorSettings::builder();
+        settings.set_connect_timeout(timeouts.connect_timeout());
+        let settings = settings.build();
         let http = components.http_client().ok_or("the SDK has no HTTP client")?;
         let connector = http.http_connector(&settings, &components);
-        Ok(Self { request, scope, connector, components, identities, config: ConfigBag::base() })
+        let mut config = ConfigBag::base();
+        config.interceptor_state().store_put(RetryConfig::disabled());
+        config.interceptor_state().store_put(timeouts);
+        Ok(Self {
+            request,
+            scope,
+            connector,
+            components,
+            identities,
+            config,
+            ahead_millis: AtomicI64::new(0),
+        })
     }
 
     /// Sends one body and gives the answer to it, read to its end.
@@ -115,9 +134,18 @@ impl Route {
     pub(super) async fn send(&self, body: Bytes, hash: Option<BodyHash>) -> Result<HttpResponse, SendError> {
         let construction = |error: BoxError| SendError::construction_failure(error);
         let request = self.request.try_clone().ok_or_else(|| construction("a body was taken".into()))?;
-        let request = self.sign(request, body, hash).await?;
+        let mut request = self.sign(request, body, hash).await?;
+        let connection = CaptureSmithyConnection::new();
+        request.add_extension(connection.clone());
+        let begun = self.now();
         let sent = self.connector.call(request).await;
         let mut response = sent.map_err(SendError::dispatch_failure)?;
+        self.note_clock(&response, begun);
+        if TRANSIENT.contains(&response.status().as_u16())
+            && let Some(connection) = connection.get()
+        {
+            connection.poison();
+        }
         let body = ByteStream::new(std::mem::replace(response.body_mut(), SdkBody::taken())).collect().await;
         match body {
             Ok(body) => *response.body_mut() = SdkBody::from(body.into_bytes()),
@@ -126,15 +154,34 @@ impl Route {
         if response.status().is_success() { Ok(response) } else { Err(self.refused(response)) }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a signature tells the time of day")]
+    /// The time of day.
+    fn now(&self) -> SystemTime {
+        self.components.time_source().unwrap_or_default().now()
+    }
+
+    /// Notes how far the service's clock is from this one, as it refuses signatures of five minutes before or after; its
+    /// answer is taken to be of the middle of the time that it took. So the SDK does.
+    fn note_clock(&self, response: &HttpResponse, begun: SystemTime) {
+        let date = response.headers().get("date").filter(|_| response.headers().get("age").is_none());
+        let told = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        let (Some(told), Ok(took)) = (told, self.now().duration_since(begun)) else { return };
+        let (Ok(told), Ok(here)) = (told.to_millis(), DateTime::from(begun + took / 2).to_millis()) else {
+            return;
+        };
+        self.ahead_millis.store(told - here, Ordering::Relaxed);
+    }
+
     async fn sign(
         &self,
         mut request: HttpRequest,
         body: Bytes,
         hash: Option<BodyHash>,
     ) -> Result<HttpRequest, SendError> {
-        // Of credentials that there are none of, or no longer: nothing was sent.
-        let unsigned = |error: BoxError| SendError::dispatch_failure(ConnectorError::other(error, None));
+        // There are no credentials, or none any more: nothing was sent.
+        let unsigned = |error: BoxError| {
+            let error = CredentialsError::provider_error(error);
+            SendError::dispatch_failure(ConnectorError::other(error.into(), None))
+        };
         // From the cache, which asks for new ones before they expire.
         let identity = self
             .components
@@ -145,9 +192,12 @@ impl Route {
         let signable =
             hash.map_or(SignableBody::Bytes(&body), |BodyHash(hash)| SignableBody::Precomputed(hex(&hash)));
         request.headers_mut().insert("content-length", body.len().to_string());
-        let now = self.components.time_source().map_or_else(std::time::SystemTime::now, |time| time.now());
+        let ahead = self.ahead_millis.load(Ordering::Relaxed);
+        let shift = Duration::from_millis(ahead.unsigned_abs());
+        let there = if ahead < 0 { self.now().checked_sub(shift) } else { self.now().checked_add(shift) };
+        let time = there.unwrap_or_else(|| self.now());
         self.scope
-            .sign(&mut request, signable, PayloadChecksumKind::NoHeader, &identity, now)
+            .sign(&mut request, signable, PayloadChecksumKind::NoHeader, &identity, time)
             .map_err(SendError::construction_failure)?;
         *request.body_mut() = SdkBody::from(body);
         Ok(request)

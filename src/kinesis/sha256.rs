@@ -2,7 +2,7 @@
 //!
 //! A processor's SHA instructions wait for each other: the rounds of one message depend on each other, so
 //! they keep it busy for half of the time (1.8 GB/s here). Those of two messages do not: hashed side by side they
-//! take as long as one (3.6 GB/s). A body that is sent by itself is hashed by the SDK.
+//! take as long as one (3.6 GB/s). A body that is sent by itself is hashed by AWS' signer.
 
 use sha2::{Digest, Sha256};
 

@@ -8,6 +8,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use http::HeaderValue;
 use std::time::SystemTime;
 
 /// What a signature is good for.
@@ -53,7 +54,10 @@ impl Scope {
         let signable = SignableRequest::new(request.method(), request.uri(), request.headers().iter(), body)?;
         let (headers, _) = sign(signable, &params)?.into_parts().0.into_parts();
         for header in headers {
-            request.headers_mut().try_insert(header.name(), header.value().to_owned())?;
+            let mut value = HeaderValue::from_str(header.value())?;
+            // The session's token is no one else's business.
+            value.set_sensitive(header.sensitive());
+            request.headers_mut().try_insert(header.name(), value)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The `HdrHistogram` interval log, as the tools of that library write and read it.
 
-use crate::producer::{Durations, Snapshot};
+use crate::producer::{Durations, Snapshot, histogram};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{
     IntervalLogHistogram, IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag,
@@ -135,8 +135,9 @@ pub(crate) fn write_intervals(
     Ok(())
 }
 
+/// What has room for any time that is counted, and for no longer one.
 fn empty() -> Histogram<u64> {
-    Durations::new().histogram().clone()
+    histogram(Durations::LONGEST_MICROS)
 }
 
 /// A line of an interval log.
@@ -238,10 +239,28 @@ mod tests {
             for interval in &own {
                 sum.add(&interval.times).unwrap();
             }
-            assert_eq!(sum, *times(&snapshot).histogram(), "{tag}");
+            assert!(sum.iter_recorded().eq(times(&snapshot).histogram().iter_recorded()), "{tag}");
         }
         let second = intervals.iter().filter(|i| i.tag == "response").nth(1).unwrap();
         assert_eq!((second.times.len(), second.times.max() / 100), (100, 200));
+    }
+
+    #[test]
+    fn times_over_an_hour_are_refused() {
+        let text = |longest: u64| {
+            let mut times = Histogram::<u64>::new_with_bounds(1, 4 * Durations::LONGEST_MICROS, 3).unwrap();
+            times.record(longest).unwrap();
+            let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
+            let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut text, &mut serializer).unwrap();
+            log.write_histogram(&times, Duration::ZERO, Duration::from_secs(1), None).unwrap();
+            text
+        };
+        assert_eq!(read_hdr_log(&text(Durations::LONGEST_MICROS)).unwrap().len(), 1);
+        let problem = "has times over an hour".to_owned();
+        assert_eq!(
+            read_hdr_log(&text(3 * Durations::LONGEST_MICROS)).err(),
+            Some(HdrLogError::Histogram { line: 1, problem })
+        );
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl SecondCutter {
         }
         let mut all = Durations::new().histogram().clone();
         for load in loads {
-            // All are of the same bounds, and have all that was seen, so neither can fail.
+            // The sum grows, and has all that was seen, so neither can fail.
             let _ = all.add(load.account.response_time.histogram());
         }
         let mut new = all.clone();

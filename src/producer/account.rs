@@ -138,7 +138,8 @@ pub struct ShardAccount {
     pub expected: Option<f64>,
 }
 
-/// Everything that is counted in a run: written by the engine alone, read by every observer.
+/// Everything that is counted in a run: written by the engine alone, read by every observer. In the engine the times of
+/// the last second are in its `Tally` yet; a snapshot has all.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// Where every user record stands.

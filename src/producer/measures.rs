@@ -81,7 +81,8 @@ pub struct Durations {
 }
 
 impl Durations {
-    const LONGEST_MICROS: u64 = 3_600_000_000;
+    /// The longest time that is told from longer ones.
+    pub(crate) const LONGEST_MICROS: u64 = 3_600_000_000;
 
     /// Up to 131 ms a histogram has 64 KiB, up to an hour 190: it grows with what it counts, as each snapshot is a copy
     /// of some of them.
@@ -137,12 +138,12 @@ impl Durations {
 
 /// A histogram of 1 to `highest` with three significant digits.
 #[expect(clippy::expect_used, reason = "the bounds are constants, which the crate accepts")]
-pub(super) fn histogram(highest: u64) -> Histogram<u64> {
+pub(crate) fn histogram(highest: u64) -> Histogram<u64> {
     Histogram::new_with_bounds(1, highest, 3).expect("constant bounds")
 }
 
-/// Adds a histogram of the same bounds.
-#[expect(clippy::expect_used, reason = "adding fails only if the bounds differ")]
+/// Adds a histogram to one that grows, or has the same bounds.
+#[expect(clippy::expect_used, reason = "adding fails only where there is no room")]
 pub(super) fn add(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
-    sum.add(other).expect("the same bounds");
+    sum.add(other).expect("room for what is added");
 }

@@ -41,6 +41,7 @@ pub use encode::{Encoder, Wire};
 pub use engine::{Engine, EngineConfig, Request};
 pub use hot_keys::HotKeys;
 pub use ledger::{Cause, Ledger};
+pub(crate) use measures::histogram;
 pub use measures::{Billed, Counts, Durations};
 pub use pacer::{Pace, Pacer};
 pub use packing::Packing;

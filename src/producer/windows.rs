@@ -242,8 +242,8 @@ fn new_times(all: &Histogram<u64>, seen: &mut Histogram<u64>) -> Vec<(u32, u32)>
     let mut times: Vec<(u32, u32)> = Vec::new();
     for step in all.iter_recorded() {
         let micros = step.value_iterated_to();
-        // What was seen had no such times if it had no room for them.
-        let before = if micros > seen.high() { 0 } else { seen.count_at(micros) };
+        // It may have no room for longer ones.
+        let before = if micros > seen.max() { 0 } else { seen.count_at(micros) };
         let more = step.count_at_value() - before;
         if more == 0 {
             continue;

@@ -109,11 +109,11 @@ pub(super) fn sum(intervals: &[Interval], tag: &str) -> Histogram<u64> {
     sum_of(intervals.iter().filter(|interval| interval.tag == tag))
 }
 
-/// All times of these lines; they have the same bounds.
+/// All times of these lines.
 pub(super) fn sum_of<'a>(intervals: impl Iterator<Item = &'a Interval>) -> Histogram<u64> {
     let mut sum = crate::producer::Durations::new().histogram().clone();
     for interval in intervals {
-        // Every interval was read into a histogram of these bounds, so adding cannot fail.
+        // It grows, so adding cannot fail.
         let _ = sum.add(&interval.times);
     }
     sum

@@ -245,7 +245,7 @@ impl TimesSoFar {
         let (response, service) = (first.response_time.histogram(), first.service_time.histogram());
         let mut sum = Self { response: response.clone(), service: service.clone() };
         for load in loads {
-            // Histograms of the same bounds, which is all that adding asks for.
+            // A sum that grows, which is all that adding asks for.
             let _ = sum.response.add(load.account.response_time.histogram());
             let _ = sum.service.add(load.account.service_time.histogram());
         }

@@ -484,10 +484,10 @@ async fn records_are_made_within_a_millisecond_of_their_start() {
     assert!(lateness.value_at_quantile(0.99) <= 1_001, "{} us", lateness.value_at_quantile(0.99));
 }
 
-/// Records of aggregates are made in lots, for each tenth of what they linger; 5 ms at most.
+/// Records of aggregates are made in lots, for each fifth of what they linger; 10 ms at most.
 #[tokio::test(start_paused = true)]
 async fn records_of_aggregates_are_made_within_a_part_of_their_linger() {
-    for (linger, most) in [(20, 2), (30, 3), (50, 5), (1_000, 5)] {
+    for (linger, most) in [(20, 4), (30, 6), (50, 10), (1_000, 10)] {
         let mut config = config(0);
         let linger = linger * MILLISECOND;
         config.packing = Packing::Aggregate { size: AggregateSize::new(0, false), full: 51_200, linger };
