@@ -97,9 +97,12 @@ impl HdrLog {
             self.seen.push((tag.to_owned(), empty()));
             self.seen.len() - 1
         });
-        let mut new = now.clone();
+        // All of the same bounds, as tools of others add them up by their places.
+        let mut all = empty();
+        all.add(now).map_err(std::io::Error::other)?;
+        let mut new = all.clone();
         new.subtract(&self.seen[place].1).map_err(std::io::Error::other)?;
-        self.seen[place].1.clone_from(now);
+        self.seen[place].1 = all;
         IntervalLogWriterBuilder::new()
             .begin_log_with(lines, &mut self.serializer)?
             .write_histogram(&new, self.until, length, Tag::new(tag))

@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex};
 /// `PutRecords` requests in the order of their arrival.
 type Asked = Arc<Mutex<Vec<(Parts, Bytes)>>>;
 
-/// What the request of this number is answered in place of success.
-type Refusal = fn(usize) -> Option<(StatusCode, &'static str, Vec<u8>)>;
+/// How the request of this number is answered, if not with success.
+type Scripted = fn(usize) -> Option<Response>;
 
 /// A stream of one shard that keeps what it is asked.
-async fn serve(refusal: Refusal) -> (String, Asked) {
+async fn serve(scripted: Scripted) -> (String, Asked) {
     let asked = Asked::default();
-    let router = Router::new().fallback(answer).with_state((Arc::clone(&asked), refusal));
+    let router = Router::new().fallback(answer).with_state((Arc::clone(&asked), scripted));
     let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -31,7 +31,7 @@ async fn serve(refusal: Refusal) -> (String, Asked) {
     (url, asked)
 }
 
-async fn answer(State((asked, refusal)): State<(Asked, Refusal)>, request: Request) -> Response {
+async fn answer(State((asked, scripted)): State<(Asked, Scripted)>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     let target = parts.headers["x-amz-target"].to_str().unwrap();
@@ -44,8 +44,8 @@ async fn answer(State((asked, refusal)): State<(Asked, Refusal)>, request: Reque
         "PutRecords" => {
             let mut asked = asked.lock().unwrap();
             asked.push((parts, body.clone()));
-            if let Some((status, kind, body)) = refusal(asked.len() - 1) {
-                return (status, [("content-type", kind)], body).into_response();
+            if let Some(response) = scripted(asked.len() - 1) {
+                return response;
             }
             let text: Value = serde_json::from_slice(&body).unwrap();
             let result = json!({"SequenceNumber": "1", "ShardId": id});
@@ -91,10 +91,9 @@ async fn asked_by(
 /// Who answered that something is wrong on its side is asked again over another connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_brought_an_error_is_not_used_again() {
-    let (url, asked) = serve(|number| {
-        (number == 1).then(|| (StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"later".to_vec()))
-    })
-    .await;
+    let (url, asked) =
+        serve(|number| (number == 1).then(|| (StatusCode::SERVICE_UNAVAILABLE, "later").into_response()))
+            .await;
     let (code, summary, stderr) = run(&url, &["--rps=10", "--records=8"], &[]).await;
     assert_eq!((code, &summary["acked"]), (0, &json!(8)), "{stderr}");
     let ports: Vec<u16> = asked
@@ -107,6 +106,28 @@ async fn a_connection_that_brought_an_error_is_not_used_again() {
     assert!(!ports[2..].contains(&ports[0]), "{ports:?}");
 }
 
+/// A signature of another time than the service's would be refused, so its clock is followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_of_the_time_of_the_service() {
+    let (url, asked) = serve(|_| {
+        let result =
+            r#"{"FailedRecordCount":0,"Records":[{"SequenceNumber":"1","ShardId":"shardId-000000000000"}]}"#;
+        Some(([("date", "Wed, 25 Nov 2099 10:00:00 GMT")], result).into_response())
+    })
+    .await;
+    let flags = ["--rps=10", "--records=4", "--batch-entries=1"];
+    let (code, summary, stderr) = run(&url, &flags, &[]).await;
+    assert_eq!((code, &summary["acked"]), (0, &json!(4)), "{stderr}");
+    let dates: Vec<String> = asked
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(parts, _)| parts.headers["x-amz-date"].to_str().unwrap().to_owned())
+        .collect();
+    assert!(!dates[0].starts_with("2099"), "{dates:?}");
+    assert!(dates[3].starts_with("20991125T1000") || dates[3].starts_with("20991125T0959"), "{dates:?}");
+}
+
 /// Errors in CBOR are read as those in JSON are.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_in_cbor_comes_with_its_advice() {
@@ -115,7 +136,8 @@ async fn a_refusal_in_cbor_comes_with_its_advice() {
         let members =
             ["__type", "ResourceNotFoundException", "message", "Stream s under account 0 not found."];
         let body = [vec![0xA2], members.map(text).concat()].concat();
-        Some((StatusCode::BAD_REQUEST, "application/x-amz-cbor-1.1", body))
+        let kind = [("content-type", "application/x-amz-cbor-1.1")];
+        Some((StatusCode::BAD_REQUEST, kind, body).into_response())
     })
     .await;
     let (code, summary, stderr) = run(&url, &["--wire=cbor", "--rps=10", "--records=3"], &[]).await;
