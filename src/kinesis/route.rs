@@ -2,8 +2,8 @@
 //!
 //! Where they go, with which headers, for which region and by which credentials the SDK decides, once: it makes a
 //! request ready, down to its signature, which is not sent. All requests are then like that one but for their body and
-//! the time of their signature. Asked for each of them anew, the SDK came to the same each time, with 240 allocations
-//! more and 80 µs, a third of what 500 small records cost.
+//! the time of their signature. Asked for each of them anew, the SDK came to the same each time, with 236 allocations
+//! more (362 rather than 126) and some 70 µs, over a quarter of what 500 small records cost.
 
 use super::protocol::{Form, StreamRef};
 use super::signing::Scope;

@@ -4,7 +4,7 @@ use super::Nanos;
 use super::shape::{GRAINS, Hold};
 
 /// The start of a record while the rate holds, and how far it is to that of another so many numbers on: a sum where each
-/// start by itself is a division of 128 bits (34 ns by themselves, 3 in a row).
+/// start by itself is a division of 128 bits (at 100,000/s 34 ns each by a profile, 7 in a row).
 ///
 /// With `g` the integral of a record's number, over the hold's begin, and `d` twice its rate, a record starts `g / d`
 /// after that, rounded up.

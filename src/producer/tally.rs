@@ -5,7 +5,8 @@ use super::measures::Durations;
 use crate::load::Nanos;
 
 /// Times of single records since they were last poured into an account. To count one here is an addition to a place of a
-/// small table; in a histogram it took twice the instructions, on twice the memory.
+/// small table, half as large as a histogram's; there it took a call for nearly every record, 5 % of what one costs at
+/// 100,000/s.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) response: Fresh,
