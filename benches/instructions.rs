@@ -2,7 +2,8 @@
 //! under callgrind.
 //!
 //! `instructions CASE RECORDS` warms up, then takes RECORDS or a few more through poll, encode, reading the answer
-//! and settle, and prints how many they were and how often they asked for memory.
+//! and settle, and prints how many they were and how often they asked for memory. `instructions whole RECORDS FLAGS`
+//! is a whole run with these flags, with signing, HTTP, snapshots and the null endpoint, whose memory counts too.
 
 mod hot_path;
 
@@ -12,10 +13,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tickgen::cli;
+use tickgen::config::Settings;
 use tickgen::kinesis::Answer;
+use tickgen::kinesis::null::NullEndpoint;
 use tickgen::kinesis::protocol::{Form, read_answer};
 use tickgen::load::{MILLISECOND, Nanos};
+use tickgen::plan::Plan;
 use tickgen::producer::{Encoder, Engine};
+use tickgen::run::{Signals, run};
 
 /// Records until buffers have their sizes.
 const WARMUP: u64 = 100_000;
@@ -94,7 +101,33 @@ impl HotPath {
     }
 }
 
+/// As many records as fast as they go through the whole of tickgen; tells how many were acked.
+fn whole_run(records: &str, flags: &[String]) -> u64 {
+    let endpoint = NullEndpoint::start(false, Duration::ZERO).expect("a port of this machine");
+    let url = endpoint.url();
+    let to = ["tickgen", "--stream", "null", "--region", "us-east-1", "--endpoint-url", &url];
+    let load = ["--rps", "max", "--records", records, "--shard-limit", "none", "--stamp", "none", "--quiet"];
+    let args = to.into_iter().chain(load).chain(flags.iter().map(String::as_str));
+    let cli = cli::parse(args.map(Into::into)).unwrap_or_else(|error| error.exit());
+    let (settings, mistakes) = Settings::layer(None, [], cli.flags);
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let plan = Plan::new(&settings, 1).expect("flags of a run");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+    let summary = runtime.block_on(async {
+        let signals = Signals::listen(false).expect("signals can be listened for");
+        Box::pin(run(&plan, signals)).await.expect("a run to its end")
+    });
+    summary.figures.acked
+}
+
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if let [case, records, flags @ ..] = args.as_slice()
+        && case == "whole"
+    {
+        let acked = whole_run(records, flags);
+        return println!("{acked} {}", ALLOCATIONS.load(Ordering::Relaxed));
+    }
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let [case, records] = args.as_slice() else { panic!("usage: instructions CASE RECORDS") };
     let (aggregate, form) = match case.as_str() {

@@ -185,31 +185,78 @@ async fn requests_have_the_headers_of_the_sdk() {
 /// Credentials that are about to expire are asked for anew while the run goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_renewed_in_the_run() {
-    let folder = folder_of("renewed");
-    let script = folder.join("credentials");
     // The SDK asks for new ones five to ten seconds before.
-    let expires = "$(date -u -d @$(($(date +%s) + 12)) +%Y-%m-%dT%H:%M:%SZ)";
-    let given = format!(
-        "#!/bin/sh\ncat <<END\n{{\"Version\":1,\"AccessKeyId\":\"KEY$$\",\"SecretAccessKey\":\"s\",\
-         \"SessionToken\":\"token$$\",\"Expiration\":\"{expires}\"}}\nEND\n"
-    );
-    std::fs::write(&script, given).unwrap();
-    let config = folder.join("config");
-    std::fs::write(&config, format!("[profile renewed]\ncredential_process = sh {}\n", script.display()))
-        .unwrap();
-    let flags = ["--profile", "renewed", "--rps=5", "--duration=9s"];
-    let (_, asked) = asked_by(&flags, &[("AWS_CONFIG_FILE", config.to_str().unwrap())]).await;
-    let keys: BTreeSet<&str> = asked
-        .iter()
-        .map(|(headers, _)| {
-            let authorization = headers["authorization"].as_str().unwrap();
-            let key = authorization.split_once("Credential=KEY").unwrap().1.split_once('/').unwrap().0;
-            assert_eq!(headers["x-amz-security-token"], format!("token{key}"), "of the same credentials");
-            key
-        })
-        .collect();
+    let profile = Profile::new("renewed", 12, "");
+    let (_, asked) =
+        asked_by(&["--profile", "test", "--rps=5", "--duration=9s"], &profile.environment()).await;
+    let keys = keys_of(&asked);
     assert!(keys.len() > 1 && keys.len() < asked.len() / 2, "{keys:?} of {}", asked.len());
-    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// While nobody gives credentials, records wait as those do that cannot be sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_outlives_a_gap_in_its_credentials() {
+    // They are asked for at each request, being about to expire; three times in the middle there are none.
+    let profile = Profile::new("gap", 4, "[ $count -gt 4 ] && [ $count -le 7 ] && echo sealed >&2 && exit 1");
+    let (url, asked) = serve(|_| None).await;
+    let flags = ["--profile", "test", "--rps=5", "--records=10"];
+    let (code, summary, stderr) = run(&url, &flags, &profile.environment()).await;
+    assert_eq!((code, &summary["acked"], &summary["lost"]), (0, &json!(10), &json!(0)), "{stderr}");
+    assert_balanced(&summary);
+    assert_eq!(summary["requests_by_outcome"]["not_sent"], json!(3), "{summary:#}");
+    assert_eq!(asked.lock().unwrap().len(), 10, "none of them came to the stream");
+    let warnings: Vec<&str> = stderr.lines().filter(|line| line.contains("a request failed")).collect();
+    assert_eq!(warnings.len(), 1, "{stderr}");
+    assert!(warnings[0].contains("no credentials") && warnings[0].contains("sealed"), "{stderr}");
+}
+
+/// A profile of which each request for credentials is answered by new ones, or runs into what a script does before.
+struct Profile {
+    folder: std::path::PathBuf,
+    config: String,
+}
+
+impl Profile {
+    /// Its credentials hold for so many seconds; `before` knows how often it was asked as `$count`.
+    fn new(name: &str, seconds: u32, before: &str) -> Self {
+        let folder = folder_of(name);
+        let script = folder.join("credentials");
+        let expires = format!("$(date -u -d @$(($(date +%s) + {seconds})) +%Y-%m-%dT%H:%M:%SZ)");
+        let calls = folder.join("calls").display().to_string();
+        let given = format!(
+            "#!/bin/sh\necho >> {calls}\ncount=$(wc -l < {calls})\n{before}\ncat <<END\n\
+             {{\"Version\":1,\"AccessKeyId\":\"KEY$$\",\"SecretAccessKey\":\"s\",\
+             \"SessionToken\":\"token$$\",\"Expiration\":\"{expires}\"}}\nEND\n"
+        );
+        std::fs::write(&script, given).unwrap();
+        let config = folder.join("config");
+        let text = format!("[profile test]\ncredential_process = sh {}\n", script.display());
+        std::fs::write(&config, text).unwrap();
+        Self { config: config.to_str().unwrap().to_owned(), folder }
+    }
+
+    fn environment(&self) -> [(&str, &str); 1] {
+        [("AWS_CONFIG_FILE", &self.config)]
+    }
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        // What stays there is a folder of temporary files.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The keys that signed, each beside its own token.
+fn keys_of(asked: &[(Map<String, Value>, Bytes)]) -> BTreeSet<&str> {
+    let mut keys = BTreeSet::new();
+    for (headers, _) in asked {
+        let authorization = headers["authorization"].as_str().unwrap();
+        let key = authorization.split_once("Credential=KEY").unwrap().1.split_once('/').unwrap().0;
+        assert_eq!(headers["x-amz-security-token"], format!("token{key}"), "of the same credentials");
+        keys.insert(key);
+    }
+    keys
 }
 
 /// An empty folder of this name, for this process.
