@@ -117,7 +117,9 @@ fn whole_run(records: &str, flags: &[String]) -> u64 {
         let signals = Signals::listen(false).expect("signals can be listened for");
         Box::pin(run(&plan, signals)).await.expect("a run to its end")
     });
-    summary.figures.acked
+    let figures = &summary.figures;
+    assert_eq!((figures.acked.to_string().as_str(), figures.retried_entries), (records, 0), "all at once");
+    figures.acked
 }
 
 fn main() {
@@ -128,8 +130,9 @@ fn main() {
         let acked = whole_run(records, flags);
         return println!("{acked} {}", ALLOCATIONS.load(Ordering::Relaxed));
     }
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let [case, records] = args.as_slice() else { panic!("usage: instructions CASE RECORDS") };
+    let [case, records] = args.as_slice() else {
+        panic!("usage: instructions CASE RECORDS, or instructions whole RECORDS FLAGS")
+    };
     let (aggregate, form) = match case.as_str() {
         "single" => (false, Form::Json),
         "single_cbor" => (false, Form::Cbor),

@@ -39,11 +39,13 @@ where
         _ => by_status(error.code(), status),
     };
     let (said, advice) = if without_credentials(error) {
+        // Of a program that was to give them, it is all that it said.
         let cause = causes(error).last().map(ToString::to_string).unwrap_or_default();
         (format!("no credentials: {cause}"), Some(NO_CREDENTIALS.to_owned()))
     } else {
         (said(error, kind, status), error.code().and_then(advice))
     };
+    let said = one_line(&said);
     let text = match advice {
         Some(advice) => format!("{}. {advice}", said.trim_end_matches('.')),
         None => said,
@@ -116,6 +118,18 @@ where
             (_, Some(status)) => format!("HTTP {status}: {}", innermost(error)),
             _ => innermost(error),
         },
+    }
+}
+
+/// What others said, as part of a line: without line breaks and other control characters, and not for ever.
+fn one_line(text: &str) -> String {
+    const MOST: usize = 500;
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 
@@ -209,6 +223,16 @@ mod tests {
         ] {
             assert_eq!(by_status(code, status), kind, "{code:?} {status:?}");
         }
+    }
+
+    #[test]
+    fn what_others_said_is_a_part_of_a_line() {
+        assert_eq!(
+            one_line("Stderr: the vault\n\tis \u{1b}[31msealed\r\n"),
+            "Stderr: the vault is [31msealed"
+        );
+        let cut = one_line(&"äb ".repeat(1_000));
+        assert!(cut.chars().count() == 501 && cut.ends_with('…'), "{cut}");
     }
 
     #[test]

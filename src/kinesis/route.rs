@@ -259,3 +259,43 @@ impl Intercept for StopBeforeSending {
         Err("the request is ready".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinesis::{Client, ClientConfig, Reach};
+
+    /// Nothing is sent, so any address will do.
+    #[tokio::test]
+    async fn what_the_sdk_signs_is_understood() {
+        for (url, region) in [
+            ("http://127.0.0.1:4567", "us-east-1"),
+            ("https://kinesis.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+            ("https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com:443", "eu-west-1"),
+        ] {
+            for stream in ["s", "arn:aws:kinesis:eu-west-1:123456789012:stream/s"].map(StreamRef::parse) {
+                for form in [Form::Json, Form::Cbor] {
+                    let url = url.to_owned();
+                    let reach =
+                        Reach::Loopback { url, region, key: "key", secret: "secret", certificate: None };
+                    let timeout = Duration::from_secs(1);
+                    let config = ClientConfig {
+                        stream: stream.clone(),
+                        reach,
+                        form,
+                        max_connections: 1,
+                        connect_timeout: timeout,
+                        attempt_timeout: timeout,
+                    };
+                    let client = Client::connect(&config).await.unwrap();
+                    let route = Route::find(&client.sdk, &stream, form, TimeoutConfig::builder().build());
+                    let route = route.await.unwrap();
+                    let request = route.request.try_clone().unwrap();
+                    let signed = route.sign(request, Bytes::from_static(b"{}"), None).await.unwrap();
+                    assert!(route.signer.has_learnt(), "{signed:?}");
+                    assert!(signed.headers().get("authorization").unwrap().contains(region));
+                }
+            }
+        }
+    }
+}

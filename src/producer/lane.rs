@@ -3,6 +3,7 @@
 use super::alarm::Alarm;
 use super::encode::Encoders;
 use super::engine::{Engine, Request};
+use super::reasons::Reasons;
 use super::steering::{Control, Phase};
 use super::{Ending, Snapshot};
 use crate::kinesis::{Answer, BodyHash, PutRecords};
@@ -52,6 +53,7 @@ struct Lane<S> {
     alarm: Alarm,
     // When the engine was last asked for requests.
     polled: Nanos,
+    reasons: Reasons,
 }
 
 /// Runs an engine to its end: until every record is settled, or the drain has taken too long.
@@ -73,6 +75,7 @@ pub(super) async fn run<S: PutRecords>(engine: Engine, sender: S, start: Instant
         next_publish: 0,
         alarm: Alarm::new(),
         polled: 0,
+        reasons: Reasons::default(),
     };
     while lane.step().await {}
     let now = lane.now();
@@ -217,7 +220,13 @@ impl<S: PutRecords> Lane<S> {
         if let Ok(Some((request, answer))) = sent
             && !self.engine.is_done()
         {
-            self.engine.settle(request, answer, self.now());
+            let now = self.now();
+            if let Answer::Failed(error) = &answer
+                && self.reasons.is_news(error, now)
+            {
+                tracing::warn!(kind = error.kind.name(), %error, "a request failed");
+            }
+            self.engine.settle(request, answer, now);
             self.wiring.freed.notify_waiters();
             if self.engine.take_map_is_stale() {
                 self.wiring.stale.notify_one();

@@ -22,6 +22,7 @@ mod measures;
 mod pacer;
 mod packing;
 mod pieces;
+mod reasons;
 mod record;
 mod retry;
 mod room;

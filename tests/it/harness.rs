@@ -122,6 +122,25 @@ pub(crate) fn peers(needed: &[&str]) -> Option<PathBuf> {
     None
 }
 
+/// Holds a request's signature against the one that botocore makes for it.
+pub(crate) fn assert_signed_as_by_botocore(
+    root: &Path,
+    url: &str,
+    headers: &serde_json::Map<String, Value>,
+    body: &[u8],
+    service: &str,
+) {
+    let body = base64_simd::STANDARD.encode_to_string(body);
+    let request = serde_json::json!({"url": url, "headers": headers, "body": body, "service": service});
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/signature.py");
+    let mut python = Command::new(root.join("venv/bin/python"));
+    let mut python = python.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    python.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
+    let made = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(headers["authorization"], made.trim(), "{request:#}");
+    assert!(made.contains(&format!("/ap-northeast-1/{service}/aws4_request")), "{made}");
+}
+
 /// tmux, if it is installed, in an environment without settings of its own.
 pub(crate) fn tmux() -> Option<Command> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".peers/tmux/usr");

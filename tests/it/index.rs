@@ -2,7 +2,7 @@
 #![cfg(feature = "embedded")]
 
 use crate::docs::{report_schema, violations};
-use crate::harness::{finished, peers, run, signal, start, tickgen};
+use crate::harness::{assert_signed_as_by_botocore, finished, peers, run, signal, start, tickgen};
 use crate::verify::{count, kept};
 use axum::Router;
 use axum::body::Bytes;
@@ -10,9 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
@@ -380,14 +378,8 @@ async fn botocore_agrees_with_the_signature() {
         let path = uri.split_once("/i/").unwrap().1;
         let headers: serde_json::Map<String, Value> =
             headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().into())).collect();
-        let request = json!({"url": format!("{domain}/i/{path}"), "headers": headers, "body": body.to_string(), "service": service});
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/signature.py");
-        let mut python = Command::new(root.join("venv/bin/python"));
-        let mut python = python.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        python.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
-        let made = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
-        assert_eq!(headers["authorization"], made.trim(), "{request:#}");
-        assert!(made.contains(&format!("/ap-northeast-1/{service}/aws4_request")), "{made}");
+        let asked = format!("{domain}/i/{path}");
+        assert_signed_as_by_botocore(&root, &asked, &headers, body.to_string().as_bytes(), service);
         assert!(headers.contains_key("x-amz-content-sha256"));
     }
 }

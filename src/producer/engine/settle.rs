@@ -101,11 +101,7 @@ impl Engine {
 
     fn settle_failed(&mut self, request: &Request, error: RequestError, now: Nanos) {
         let entries = request.entries.len() as u64;
-        let outcome = RequestOutcome::Failed(error.kind);
-        if error.kind != RequestErrorKind::Fatal && self.account.requests.of(outcome) == 0 {
-            tracing::warn!(%error, "a request failed; others that fail with {} are only counted", error.kind.name());
-        }
-        self.account.requests.add(outcome, 1);
+        self.account.requests.add(RequestOutcome::Failed(error.kind), 1);
         self.account.entries.add(EntryOutcome::RequestFailed, entries);
         if error.kind == RequestErrorKind::Throttled {
             for entry in &request.entries {
