@@ -160,11 +160,11 @@ settings! {
     "Bounds" {
         MaxBacklog "max-backlog" = "100000", "N";
             "Records made and not settled, waiting or in flight; past it what falls due is dropped"
-        MaxRequests "max-requests" = "160", "N";
+        MaxRequests "max-requests" = "224", "N";
             "Requests in flight; each has a connection of its own, so --max-connections bounds them too"
         MaxInFlightBytes "max-in-flight-bytes" = "32MiB", "SIZE";
             "Bytes of request bodies in flight"
-        MaxConnections "max-connections" = "160", "N";
+        MaxConnections "max-connections" = "224", "N";
             "Connections open at once"
         Threads "threads" = "", "N";
             "Threads that the work is spread over; not set: one for each processor, but one in all where at most 100000 small records/s are sent to --stream and nothing can steer the run or has it verified"

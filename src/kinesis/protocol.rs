@@ -149,7 +149,10 @@ impl BodyWriter {
 
     /// Makes room for a body of about `bytes`.
     pub fn reserve(&mut self, bytes: usize) {
-        self.body.reserve(bytes);
+        // An eighth more than that: a vector that lacks a few bytes would double, and each body in flight keeps its own.
+        if self.body.capacity() - self.body.len() < bytes {
+            self.body.reserve_exact(bytes + bytes / 8);
+        }
     }
 
     /// The finished body; the next is written into `next`, which is empty.
