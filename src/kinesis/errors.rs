@@ -121,15 +121,18 @@ where
     }
 }
 
-/// What others said, as part of a line: without line breaks and other control characters, and not for ever.
-fn one_line(text: &str) -> String {
-    const MOST: usize = 500;
-    let words: Vec<&str> =
-        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
-    let line = words.join(" ");
-    match line.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+/// What others said, as part of a line: without line breaks and other control characters, and of a long text its
+/// beginning and its end, where the reason is more often.
+pub(super) fn one_line(text: &str) -> String {
+    const HEAD: usize = 200;
+    const TAIL: usize = 300;
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line: Vec<char> = words.collect::<Vec<_>>().join(" ").chars().collect();
+    match line.len() {
+        len if len > HEAD + TAIL => {
+            line[..HEAD].iter().chain(&[' ', '…', ' ']).chain(&line[len - TAIL..]).collect()
+        }
+        _ => line.into_iter().collect(),
     }
 }
 
@@ -231,8 +234,9 @@ mod tests {
             one_line("Stderr: the vault\n\tis \u{1b}[31msealed\r\n"),
             "Stderr: the vault is [31msealed"
         );
-        let cut = one_line(&"äb ".repeat(1_000));
-        assert!(cut.chars().count() == 501 && cut.ends_with('…'), "{cut}");
+        let cut = one_line(&format!("Traceback:\n{}\nValueError: sealed", "  at ä\n".repeat(1_000)));
+        assert!(cut.starts_with("Traceback: at ä at") && cut.contains(" … "), "{cut}");
+        assert!(cut.ends_with("ä ValueError: sealed") && cut.chars().count() == 503, "{cut}");
     }
 
     #[test]

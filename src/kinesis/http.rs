@@ -1,5 +1,6 @@
 //! Requests to an HTTP service that has no SDK here, signed as AWS asks for it.
 
+use super::errors::one_line;
 use super::signing::Scope;
 use super::{RequestError, RequestErrorKind as Kind};
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -157,7 +158,7 @@ fn failed(kind: Kind, url: &str, error: &dyn std::error::Error) -> RequestError 
     while let Some(source) = cause.source() {
         cause = source;
     }
-    RequestError { kind, text: format!("{url}: {cause}") }
+    RequestError { kind, text: format!("{url}: {}", one_line(&cause.to_string())) }
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ pub(super) struct Wiring {
     pub stale: Arc<tokio::sync::Notify>,
     /// Where lanes tell each other that there is room in flight again.
     pub freed: Arc<tokio::sync::Notify>,
+    /// What lanes told of why requests failed.
+    pub reasons: Arc<Reasons>,
     /// How long the drain may take.
     pub drain_timeout: Nanos,
 }
@@ -53,7 +55,6 @@ struct Lane<S> {
     alarm: Alarm,
     // When the engine was last asked for requests.
     polled: Nanos,
-    reasons: Reasons,
 }
 
 /// Runs an engine to its end: until every record is settled, or the drain has taken too long.
@@ -75,7 +76,6 @@ pub(super) async fn run<S: PutRecords>(engine: Engine, sender: S, start: Instant
         next_publish: 0,
         alarm: Alarm::new(),
         polled: 0,
-        reasons: Reasons::default(),
     };
     while lane.step().await {}
     let now = lane.now();
@@ -221,12 +221,10 @@ impl<S: PutRecords> Lane<S> {
             && !self.engine.is_done()
         {
             let now = self.now();
-            if let Answer::Failed(error) = &answer
-                && self.reasons.is_news(error, now)
-            {
+            let failed = self.engine.settle(request, answer, now);
+            if let Some(error) = failed.filter(|error| self.wiring.reasons.is_news(error, now)) {
                 tracing::warn!(kind = error.kind.name(), %error, "a request failed");
             }
-            self.engine.settle(request, answer, now);
             self.wiring.freed.notify_waiters();
             if self.engine.take_map_is_stale() {
                 self.wiring.stale.notify_one();

@@ -58,6 +58,7 @@ pub use witness::Witness;
 
 use crate::kinesis::{PutRecords, RequestError};
 use crate::load::Nanos;
+use reasons::Reasons;
 use std::sync::Arc;
 use steering::Control;
 use tokio::sync::{Notify, watch};
@@ -107,7 +108,7 @@ impl Producer {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the lanes are the tasks of the producer")]
     pub fn start<S: PutRecords>(loads: Vec<(EngineConfig, S)>, start: Instant, drain_timeout: Nanos) -> Self {
-        let freed = Arc::new(Notify::new());
+        let (freed, reasons) = (Arc::new(Notify::new()), Arc::new(Reasons::default()));
         let mut steering = Steering::default();
         let mut lanes = JoinSet::new();
         let mut snapshots = Vec::new();
@@ -123,6 +124,7 @@ impl Producer {
                 snapshots: publisher,
                 stale,
                 freed: Arc::clone(&freed),
+                reasons: Arc::clone(&reasons),
                 drain_timeout,
             };
             lanes.spawn(lane::run(Engine::new(config), sender, start, wiring));

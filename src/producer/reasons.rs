@@ -1,10 +1,11 @@
 use crate::kinesis::{RequestError, RequestErrorKind};
 use crate::load::Nanos;
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
-/// Why requests failed, as far as it was told: counts say how many and of what kind.
+/// Why requests of a run failed, as far as it was told: counts say how many and of what kind.
 #[derive(Debug, Default)]
-pub(super) struct Reasons(HashMap<RequestErrorKind, (Nanos, String)>);
+pub(super) struct Reasons(Mutex<HashMap<RequestErrorKind, (Nanos, String)>>);
 
 impl Reasons {
     /// At most so often one of a kind is told.
@@ -12,13 +13,14 @@ impl Reasons {
 
     /// Whether this is to be told: the first of its kind, or of another reason than the last of its kind that was told.
     /// What no retry mends ends the run, which tells it.
-    pub(super) fn is_news(&mut self, error: &RequestError, now: Nanos) -> bool {
-        let known =
-            self.0.get(&error.kind).is_some_and(|(at, text)| *text == error.text || now < at + Self::PAUSE);
+    pub(super) fn is_news(&self, error: &RequestError, now: Nanos) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = told.get(&error.kind);
+        let known = known.is_some_and(|(at, text)| *text == error.text || now < at + Self::PAUSE);
         if known || error.kind == RequestErrorKind::Fatal {
             return false;
         }
-        self.0.insert(error.kind, (now, error.text.clone()));
+        told.insert(error.kind, (now, error.text.clone()));
         true
     }
 }
@@ -29,8 +31,8 @@ mod tests {
 
     #[test]
     fn a_reason_is_told_once_and_another_after_a_minute() {
-        let mut reasons = Reasons::default();
-        let mut is_news = |kind, text: &str, second: Nanos| {
+        let reasons = Reasons::default();
+        let is_news = |kind, text: &str, second: Nanos| {
             reasons.is_news(&RequestError { kind, text: text.to_owned() }, second * 1_000_000_000)
         };
         let (not_sent, cut) = (RequestErrorKind::NotSent, RequestErrorKind::ConnectionCut);

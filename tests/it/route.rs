@@ -111,7 +111,7 @@ async fn a_connection_that_brought_an_error_is_not_used_again() {
     let (url, asked) =
         serve(|number| (number == 1).then(|| (StatusCode::SERVICE_UNAVAILABLE, "later").into_response()))
             .await;
-    let (code, summary, stderr) = run(&url, &["--rps=10", "--records=8"], &[]).await;
+    let (code, summary, stderr) = run(&url, &["--rps=10", "--records=8", "--max-requests=1"], &[]).await;
     assert_eq!((code, &summary["acked"]), (0, &json!(8)), "{stderr}");
     let ports: Vec<u16> = asked
         .lock()
@@ -132,7 +132,7 @@ async fn signatures_are_of_the_time_of_the_service() {
         Some(([("date", "Wed, 25 Nov 2099 10:00:00 GMT")], result).into_response())
     })
     .await;
-    let flags = ["--rps=10", "--records=4", "--batch-entries=1"];
+    let flags = ["--rps=10", "--records=4", "--batch-entries=1", "--max-requests=1"];
     let (code, summary, stderr) = run(&url, &flags, &[]).await;
     assert_eq!((code, &summary["acked"]), (0, &json!(4)), "{stderr}");
     let asked = std::mem::take(&mut *asked.lock().unwrap());
@@ -164,7 +164,7 @@ async fn a_refusal_in_cbor_comes_with_its_advice() {
     );
 }
 
-/// The first request, and of those that are like it one whose body is hashed beside another and one by itself.
+/// The first requests and the last, of loads whose bodies are hashed beside each other and one by one.
 #[tokio::test(flavor = "multi_thread")]
 async fn botocore_agrees_with_the_signatures_of_records() {
     let Some(root) = peers(&["venv/bin/python"]) else { return };

@@ -8,8 +8,8 @@ use crate::producer::retry::Verdict;
 use crate::producer::{Cause, Entry, Record};
 
 impl Engine {
-    /// Settles the records of a request by its answer.
-    pub fn settle(&mut self, request: Request, answer: Answer, now: Nanos) {
+    /// Settles the records of a request by its answer; gives the reason if it failed as a whole.
+    pub fn settle(&mut self, request: Request, answer: Answer, now: Nanos) -> Option<RequestError> {
         self.room.return_requests(1, request.room);
         self.last_answer = now;
         self.account.writing += request.sent - request.left;
@@ -17,18 +17,23 @@ impl Engine {
         self.in_flight.requests -= 1;
         self.in_flight.bytes -= request.room;
         self.in_flight.records -= request.records.len() as u64;
-        match answer {
+        let failed = match answer {
             Answer::Entries(answers) if answers.len() == request.entries.len() => {
                 self.settle_entries(&request, &answers, now);
+                None
             }
             Answer::Entries(answers) => {
                 let text = format!("{} results for {} entries", answers.len(), request.entries.len());
-                self.settle_failed(&request, RequestError { kind: RequestErrorKind::Malformed, text }, now);
+                Some(RequestError { kind: RequestErrorKind::Malformed, text })
             }
-            Answer::Failed(error) => self.settle_failed(&request, error, now),
+            Answer::Failed(error) => Some(error),
+        };
+        if let Some(error) = &failed {
+            self.settle_failed(&request, error, now);
         }
         self.return_room();
         self.batch.reuse(request.records, request.entries);
+        failed
     }
 
     fn settle_entries(&mut self, request: &Request, answers: &[EntryAnswer], now: Nanos) {
@@ -99,7 +104,7 @@ impl Engine {
         }
     }
 
-    fn settle_failed(&mut self, request: &Request, error: RequestError, now: Nanos) {
+    fn settle_failed(&mut self, request: &Request, error: &RequestError, now: Nanos) {
         let entries = request.entries.len() as u64;
         self.account.requests.add(RequestOutcome::Failed(error.kind), 1);
         self.account.entries.add(EntryOutcome::RequestFailed, entries);
@@ -114,7 +119,7 @@ impl Engine {
                 self.account.note(record.intended, |ledger| ledger.fail_many(1, cause));
             }
             self.forget(&request.records);
-            self.fatal.get_or_insert(error);
+            self.fatal.get_or_insert_with(|| error.clone());
             self.stop(now);
             self.give_up_waiting(cause);
             return;
