@@ -128,12 +128,10 @@ pub(super) fn one_line(text: &str) -> String {
     const TAIL: usize = 300;
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line: Vec<char> = words.collect::<Vec<_>>().join(" ").chars().collect();
-    match line.len() {
-        len if len > HEAD + TAIL => {
-            line[..HEAD].iter().chain(&[' ', '…', ' ']).chain(&line[len - TAIL..]).collect()
-        }
-        _ => line.into_iter().collect(),
+    if line.len() <= HEAD + TAIL {
+        return line.into_iter().collect();
     }
+    line[..HEAD].iter().chain(&[' ', '…', ' ']).chain(&line[line.len() - TAIL..]).collect()
 }
 
 /// The cause at the bottom of the chain: the SDK's own wrappers ("dispatch failure") say little.

@@ -12,8 +12,7 @@ pub struct BodyHash(pub(super) [u8; 32]);
 
 impl BodyHash {
     /// The hash of one body.
-    #[must_use]
-    pub fn of(body: &[u8]) -> Self {
+    pub(super) fn of(body: &[u8]) -> Self {
         Self(Sha256::digest(body).into())
     }
 

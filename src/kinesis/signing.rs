@@ -1,4 +1,4 @@
-//! Signature version 4, by AWS' own crate; of requests that are like the last, what is signed is written here.
+//! Signature version 4, by AWS' own crate; of requests that are like one another, what is signed is written here.
 
 use super::BodyHash;
 use aws_credential_types::Credentials;
@@ -159,8 +159,8 @@ struct Pattern {
     key: Vec<u8>,
     /// The canonical request: pieces of text, each with what comes after it.
     canonical: Vec<(String, Gap)>,
-    /// How long it is, or a little less.
-    length: usize,
+    /// What it takes in bytes.
+    room: usize,
     /// The header up to the signature.
     header: String,
 }
@@ -202,8 +202,8 @@ impl Pattern {
         Some(Self {
             scope: format!("{day}/{region}/{service}/aws4_request"),
             key: key.as_ref().to_owned(),
-            // A hash has 64 digits, a time 16, a length 7 or 8.
-            length: canonical.iter().map(|(piece, _)| piece.len()).sum::<usize>() + 64 + 16 + 8,
+            // A hash has 64 digits, a time 16, a length 8 at most.
+            room: canonical.iter().map(|(piece, _)| piece.len()).sum::<usize>() + 64 + 16 + 8,
             canonical,
             header: format!("{header}Signature="),
         })
@@ -211,7 +211,7 @@ impl Pattern {
 
     /// The header of a request with a body of this length and hash.
     fn authorization(&self, length: &str, time: &str, hash: BodyHash) -> String {
-        let mut text = String::with_capacity(self.length);
+        let mut text = String::with_capacity(self.room);
         for (piece, gap) in &self.canonical {
             text.push_str(piece);
             match gap {

@@ -15,7 +15,8 @@ headers = given["headers"]
 signed = headers["authorization"].split("SignedHeaders=")[1].split(",")[0].split(";")
 # What the signer adds itself is not given to it.
 own = {"x-amz-date", "x-amz-security-token", "host"}
-request = AWSRequest("POST", given["url"], {name: headers[name] for name in signed if name not in own}, base64.b64decode(given["body"]))
+given_headers = {name: headers[name] for name in signed if name not in own}
+request = AWSRequest("POST", given["url"], given_headers, base64.b64decode(given["body"]))
 credentials = Credentials("test", "test", headers.get("x-amz-security-token"))
 then = datetime.datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ")
 with mock.patch.object(auth, "get_current_datetime", lambda: then, create=True):
